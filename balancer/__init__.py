@@ -1,0 +1,1 @@
+"""Loads in, moves and a broker count out."""

@@ -1,0 +1,1 @@
+"""The load command line and its reports: public clients only."""

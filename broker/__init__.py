@@ -1,0 +1,1 @@
+"""Kafka semantics over protocol, s3stream and balancer: the only package that sees them all."""

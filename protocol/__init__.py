@@ -1,0 +1,1 @@
+"""Bytes to values of the Kafka wire protocol and back. No I/O, no clock."""
