@@ -36,7 +36,7 @@ class ObjectStore(Protocol):
     """
 
     async def put(self, key: str, body: Sequence[Buffer], *, if_absent: bool = False) -> None:
-        """Store the concatenation of `body` under `key`, whole or not at all. The buffers stay untouched until it returns.
+        """Store the concatenation of `body` under `key`, whole or not at all. The buffers stay as they are until it returns.
 
         With `if_absent` a taken key raises AlreadyExists. Large bodies may be sent in parts by the adapter, unless
         `if_absent` (always one part).
@@ -76,7 +76,7 @@ class WalDevice(Protocol):
         ...
 
     async def create_segment(self, number: int) -> None:
-        """Make segment `number`, at its full size with every block written (recycled content is allowed), its directory entry durable."""
+        """Make segment `number`: full size, every block written (recycled content is allowed), directory entry durable."""
         ...
 
     def write(self, number: int, offset: int, buffers: Sequence[Buffer], done: Done) -> None:
@@ -100,7 +100,7 @@ class WalRecord(NamedTuple):
     stream_id: int
     stream_epoch: int
     base_offset: int
-    count: int
+    record_count: int
     max_timestamp_ms: int
     payload: memoryview
 
@@ -114,15 +114,15 @@ class Wal(Protocol):
     """
 
     async def recover(self, trim_lsn: int) -> Sequence[WalRecord]:
-        """Every acknowledged frame at or above `trim_lsn`, in LSN order. Raises Corrupt when an acknowledged frame does not verify."""
+        """Every acknowledged frame at or above `trim_lsn`, in LSN order. Corrupt when one of them does not verify."""
         ...
 
     async def begin(self, wal_epoch: int, survivors: Sequence[WalRecord]) -> Sequence[int]:
-        """Rewrite `survivors` under `wal_epoch` in fresh segments, seal, sync, drop the older epochs; the new LSN of each."""
+        """Rewrite `survivors` under `wal_epoch` in fresh segments, seal, sync, drop older epochs; the new LSN of each."""
         ...
 
     def free_bytes(self) -> int:
-        """Payload bytes that `append` surely takes now; the caller refuses work beyond it before assigning an offset."""
+        """Payload bytes that `append` surely takes now; the caller refuses more before it assigns an offset."""
         ...
 
     def append(
@@ -130,12 +130,12 @@ class Wal(Protocol):
         stream_id: int,
         stream_epoch: int,
         base_offset: int,
-        count: int,
+        record_count: int,
         max_timestamp_ms: int,
         payload: memoryview,
         entry: object,
     ) -> int:
-        """Queue one frame, return its LSN. When its group is durable, `on_durable(entries of the group, in order)` runs.
+        """Queue one frame, return its LSN; when its group is durable, `on_durable(entries of the group)` runs.
 
         Never waits and never refuses once `free_bytes` allowed it. `payload` must not change until durable.
         """
@@ -171,11 +171,13 @@ class Tx(Protocol):
 
 
 class Database(Protocol):
-    """Runs commands, each in one transaction. A command is `async def command(tx, *args)`: a deterministic function of the
-    database and its arguments that awaits nothing but `tx`. (SQLite drives it to its end on its writer thread in one hop.)"""
+    """Runs commands, each in one transaction. A command is `async def command(tx, *args)`: a deterministic function
+    of the database and its arguments that awaits nothing but `tx`. (SQLite drives it to its end on its writer
+    thread in one hop.)"""
 
     async def transact(self, command: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        """Result of the committed command. Retry = rolled back; OutcomeUnknown = commit unknown: repeat (commands are idempotent)."""
+        """Result of the committed command. Retry = rolled back; OutcomeUnknown = maybe committed: repeat it, commands
+        are idempotent by a natural key."""
         ...
 
     async def migrate(self, package: str, migrations: Sequence[str]) -> None:
@@ -187,4 +189,3 @@ class Database(Protocol):
         ...
 
     async def close(self) -> None: ...
-
