@@ -36,7 +36,7 @@ class ObjectStore(Protocol):
     """
 
     async def put(self, key: str, body: Sequence[Buffer], *, if_absent: bool = False) -> None:
-        """Store the concatenation of `body` under `key`, whole or not at all. The buffers stay as they are until it returns.
+        """Store the concatenation of `body` under `key`, whole or not at all; the buffers must not change meanwhile.
 
         With `if_absent` a taken key raises AlreadyExists. Large bodies may be sent in parts by the adapter, unless
         `if_absent` (always one part).
@@ -76,7 +76,7 @@ class WalDevice(Protocol):
         ...
 
     async def create_segment(self, number: int) -> None:
-        """Make segment `number`: full size, every block written (recycled content is allowed), directory entry durable."""
+        """Make segment `number`: full size, every block written (recycled content allowed), entry durable."""
         ...
 
     def write(self, number: int, offset: int, buffers: Sequence[Buffer], done: Done) -> None:
@@ -118,7 +118,7 @@ class Wal(Protocol):
         ...
 
     async def begin(self, wal_epoch: int, survivors: Sequence[WalRecord]) -> Sequence[int]:
-        """Rewrite `survivors` under `wal_epoch` in fresh segments, seal, sync, drop older epochs; the new LSN of each."""
+        """Rewrite `survivors` under `wal_epoch` in fresh segments, seal, sync, drop older epochs; their new LSNs."""
         ...
 
     def free_bytes(self) -> int:
