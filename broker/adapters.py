@@ -49,12 +49,13 @@ OpenAdapters = Callable[[Settings], Awaitable[Adapters]]
 
 
 async def open_adapters(settings: Settings) -> Adapters:
-    """The real ones: SQLite and WAL files in `data.dir`, the store of `store.url`. `data.dir=memory:` keeps all in memory."""
+    """The real ones: SQLite and WAL files in `data.dir`, the store of `store.url`; `data.dir=memory:` keeps it all in
+    memory."""
     rng = random.SystemRandom()
     in_memory = settings.broker.data_dir == MEMORY
     data_dir = Path(settings.broker.data_dir)
     if not in_memory:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - before anything is served
     wal = settings.wal
     device: WalDevice
     if in_memory:

@@ -1,4 +1,4 @@
-"""A broker inside a Python program: `async with Broker(...)` on the running loop, `BrokerThread` beside blocking code."""
+"""A broker inside a Python program that blocks: `BrokerThread`. On a running loop use `async with broker.app.Broker()`."""
 
 from __future__ import annotations
 

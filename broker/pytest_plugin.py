@@ -1,4 +1,4 @@
-"""pytest fixtures that give a broker. Opt in with `pytest_plugins = ["broker.pytest_plugin"]` or `-p broker.pytest_plugin`.
+"""pytest fixtures that give a broker: `pytest_plugins = ["broker.pytest_plugin"]` or `-p broker.pytest_plugin`.
 
 It is not registered as an entry point: a project that has a package named `broker` of its own must not be broken by
 having Weir installed.

@@ -6,7 +6,8 @@ from typing import Any
 
 
 class Request:
-    """`body` is the kio entity of `api_version`; a field that the version lacks is read with `getattr(body, name, default)`."""
+    """`body` is the kio entity of `api_version`; a field that the version may lack is read with `getattr(body, name,
+    default)`."""
 
     __slots__ = ("api_key", "api_version", "body", "client_host", "client_id", "correlation_id")
 

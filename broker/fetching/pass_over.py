@@ -1,4 +1,4 @@
-"""One pass over the partitions of a fetch: who has data in memory, who has an error, who must be read from the store."""
+"""One pass over the partitions of a fetch: who has data in memory, who has an error, who must ask the store."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PartitionAnswer:
             self.high_watermark = self.start_offset = -1
 
     def take(self, records: Sequence[memoryview], limit: int, at_least_one: bool) -> int:
-        """Keep whole batches up to `limit` bytes (the first one whatever its size if `at_least_one`); the bytes kept."""
+        """Keep whole batches up to `limit` bytes (the first whatever its size if `at_least_one`); the bytes kept."""
         size = 0
         kept = 0
         for batch in records:

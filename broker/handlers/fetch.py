@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from broker.fetching.pass_over import Pass, PartitionAnswer, look
+from broker.fetching.pass_over import PartitionAnswer, Pass, look
 from broker.fetching.sessions import NO_SESSION, FetchContext
 from protocol.errors import ErrorCode
 from protocol.fetch import FetchRequest, encode_fetch_response, parse_fetch_request

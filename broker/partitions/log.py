@@ -208,7 +208,10 @@ class PartitionLog:
         return self.epochs
 
     def end_offset_for_epoch(self, history: list[tuple[int, int]], epoch: int) -> tuple[int, int]:
-        """(epoch, end offset) of the newest epoch not above `epoch`; (-1, -1) when unknown. LeaderEpochFileCache.endOffsetFor."""
+        """(epoch, end offset) of the newest epoch not above `epoch`; (-1, -1) when unknown.
+
+        Source: LeaderEpochFileCache.endOffsetFor.
+        """
         if epoch == self.leader_epoch:
             return epoch, self.stream.durable_end
         higher = next(((e, start) for e, start in history if e > epoch), None)

@@ -7,9 +7,9 @@ on where it stopped, or the epoch be newer and the sequence start at zero.
 The state at the end of a run of batches is `fold(state at its start, the run)`: a pure function, so the upload, the
 recovery and another broker's takeover all compute the same bytes, and never a state that is ahead of the cut.
 
-STATE content, big-endian, version 1: version u8 | entries u32 | entry*; entry = producer_id i64 | producer_epoch i16 |
-coordinator_epoch i32 | open transaction's first offset i64 (-1: none) | batches u8 | batch*; batch = first_sequence i32 |
-last_sequence i32 | last_offset i64 | offset_delta i32 | timestamp i64. Entries stand in order of their last write.
+STATE content, big-endian, version 1: version u8 | entries u32 | entry*;
+entry = producer_id i64 | producer_epoch i16 | coordinator_epoch i32 | open transaction's first offset i64 (-1: none) |
+batches u8 | batch*; batch = first_sequence i32 | last_sequence i32 | last_offset i64 | offset_delta i32 | timestamp i64. Entries stand in order of their last write.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Connections: any split of the bytes gives the same frames, answers keep the order, held requests hold the later ones."""
+"""Connections: any split of the bytes gives the same frames, answers keep the order, held requests hold later ones."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_a_flood_behind_a_held_request_stops_the_reading_and_loses_nothing() -> 
 
 
 def test_nothing_is_handled_while_the_client_does_not_read_its_answers() -> None:
-    connection, listener, transport, loop = connect()
+    connection, listener, _transport, _loop = connect()
     connection.pause_writing()
     feed(connection, frame(3, b"x"), [])
     assert listener.frames == []
@@ -204,7 +204,7 @@ def test_nothing_is_handled_while_the_client_does_not_read_its_answers() -> None
 
 
 def test_closing_waits_for_the_answers_that_are_owed() -> None:
-    connection, listener, transport, loop = connect()
+    connection, _listener, transport, loop = connect()
     reply: Reply = connection.open_reply()
     connection.close_when_answered()
     assert not transport.closed
