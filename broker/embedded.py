@@ -1,4 +1,4 @@
-"""A broker inside a Python program that blocks: `BrokerThread`. On a running loop use `async with broker.app.Broker()`."""
+"""A broker inside a Python program that blocks: `BrokerThread`. (On a running loop use `broker.app.Broker`.)"""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ class Connection(asyncio.BufferedProtocol):
     # -- frames ----------------------------------------------------------------------------------------------------
 
     def _split(self, receiving: memoryview, have: int) -> tuple[list[memoryview | bytes], int]:
-        """Cut complete frames, park an incomplete one at its final place; the frames and the bytes of the arena to keep."""
+        """Cut complete frames, park an incomplete one at its final place; the frames, and the arena's bytes to keep."""
         frames: list[memoryview | bytes] = []
         position = used = 0
         self._head = b""

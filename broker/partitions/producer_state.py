@@ -9,7 +9,9 @@ recovery and another broker's takeover all compute the same bytes, and never a s
 
 STATE content, big-endian, version 1: version u8 | entries u32 | entry*;
 entry = producer_id i64 | producer_epoch i16 | coordinator_epoch i32 | open transaction's first offset i64 (-1: none) |
-batches u8 | batch*; batch = first_sequence i32 | last_sequence i32 | last_offset i64 | offset_delta i32 | timestamp i64. Entries stand in order of their last write.
+batches u8 | batch*;
+batch = first_sequence i32 | last_sequence i32 | last_offset i64 | offset_delta i32 | timestamp i64.
+Entries stand in order of their last write.
 """
 
 from __future__ import annotations
