@@ -99,7 +99,8 @@ def build(given: Iterable[Given], problems: list[str]) -> Settings:
     for name, value in values.items():
         setting = SETTINGS[name]
         sections[setting.section][setting.attribute] = value
-    settings = Settings(**{name: SECTIONS[name](**fields) for name, fields in sections.items()}, sources=sources)
+    built: dict[str, Any] = {name: SECTIONS[name](**fields) for name, fields in sections.items()}
+    settings = Settings(**built, sources=sources)
     problems += _contradictions(settings)
     if problems:
         raise SettingsError(problems)
