@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kio.schema.errors import ErrorCode
+from protocol.errors import ErrorCode
 
 
 class Refused(Exception):

@@ -9,7 +9,7 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from kio.schema.errors import ErrorCode
+from protocol.errors import ErrorCode
 
 from broker.configs.check import InvalidConfig, Value, check_topic_values, parse, split_list
 from broker.configs.definitions import BROKER_CONFIGS, TOPIC_CONFIGS, ConfigDef
@@ -38,7 +38,7 @@ def topic_overrides(configs: Sequence[tuple[str, str | None]], *, internal: bool
     """The checked overrides of a new topic; of a repeated name the last value holds, as in Kafka."""
     nulls = [name for name, value in configs if value is None]
     if nulls:
-        raise Refused(ErrorCode.invalid_config, f"Null value not supported for topic configs: {','.join(nulls)}")
+        raise Refused(ErrorCode.INVALID_CONFIG, f"Null value not supported for topic configs: {','.join(nulls)}")
     overrides = {name: value for name, value in configs if value is not None}
     _check_topic(overrides, internal=internal)
     return overrides
@@ -89,7 +89,7 @@ def _only_values(configs: Sequence[tuple[str, str | None]]) -> dict[str, str]:
     overrides = {}
     for name, value in configs:
         if value is None:
-            raise Refused(ErrorCode.invalid_request, f"Null value not supported for : {name}")
+            raise Refused(ErrorCode.INVALID_REQUEST, f"Null value not supported for : {name}")
         overrides[name] = value
     return overrides
 
@@ -104,19 +104,19 @@ def _applied(
     overrides = dict(current)
     for name, operation, value in changes:
         if operation not in Operation._value2member_map_:
-            raise Refused(ErrorCode.invalid_request, f"Unknown config operation {operation} for : {name}")
+            raise Refused(ErrorCode.INVALID_REQUEST, f"Unknown config operation {operation} for : {name}")
         if operation == Operation.DELETE:
             overrides.pop(name, None)
             continue
         if value is None:
-            raise Refused(ErrorCode.invalid_request, f"Null value not supported for : {name}")
+            raise Refused(ErrorCode.INVALID_REQUEST, f"Null value not supported for : {name}")
         if operation == Operation.SET:
             overrides[name] = value
             continue
         definition = definitions.get(name)
         if definition is None or definition.type is not ConfigType.LIST:
             verb = Operation(operation).name
-            raise Refused(ErrorCode.invalid_config, f"Can't {verb} to key {name} because its type is not LIST.")
+            raise Refused(ErrorCode.INVALID_CONFIG, f"Can't {verb} to key {name} because its type is not LIST.")
         items = split_list(overrides[name] if name in overrides else inherited(name))
         given = split_list(value)
         if operation == Operation.APPEND:
@@ -129,7 +129,7 @@ def _applied(
 
 def _refuse_repeated(names: Sequence[str]) -> None:
     if len(set(names)) != len(names):
-        raise Refused(ErrorCode.invalid_request, "Error due to duplicate config keys")
+        raise Refused(ErrorCode.INVALID_REQUEST, "Error due to duplicate config keys")
 
 
 def _check_topic(overrides: Mapping[str, str], *, internal: bool) -> None:
@@ -137,33 +137,33 @@ def _check_topic(overrides: Mapping[str, str], *, internal: bool) -> None:
     for name, text in overrides.items():
         definition = TOPIC_CONFIGS.get(name)
         if definition is None:
-            raise Refused(ErrorCode.invalid_config, f"Unknown topic config name: {name}")
+            raise Refused(ErrorCode.INVALID_CONFIG, f"Unknown topic config name: {name}")
         try:
             values[name] = parse(definition, text)
         except InvalidConfig as error:
-            raise Refused(ErrorCode.invalid_config, str(error)) from None
+            raise Refused(ErrorCode.INVALID_CONFIG, str(error)) from None
     try:
         check_topic_values(values, internal=internal)
     except InvalidConfig as error:
-        raise Refused(ErrorCode.invalid_config, str(error)) from None
+        raise Refused(ErrorCode.INVALID_CONFIG, str(error)) from None
 
 
 def _check_broker(overrides: Mapping[str, str], touched: Sequence[str]) -> None:
     static = [name for name in touched if name not in BROKER_CONFIGS and (name in SETTINGS or name in ALIASES)]
     if static:
-        raise Refused(ErrorCode.invalid_request, f"Cannot update these configs dynamically: [{', '.join(static)}]")
+        raise Refused(ErrorCode.INVALID_REQUEST, f"Cannot update these configs dynamically: [{', '.join(static)}]")
     values: dict[str, Value] = {}
     for name, text in overrides.items():
         definition = BROKER_CONFIGS.get(name)
         if definition is None:
-            raise Refused(ErrorCode.invalid_config, f"Unknown broker config name: {name}")
+            raise Refused(ErrorCode.INVALID_CONFIG, f"Unknown broker config name: {name}")
         try:
             values[name] = parse(definition, text)
         except InvalidConfig as error:
-            raise Refused(ErrorCode.invalid_request, str(error)) from None
+            raise Refused(ErrorCode.INVALID_REQUEST, str(error)) from None
     if "compact" in split_list(overrides.get("log.cleanup.policy", "")):
         raise Refused(
-            ErrorCode.invalid_config,
+            ErrorCode.INVALID_CONFIG,
             "Invalid value compact for configuration log.cleanup.policy: this broker does not compact topics of users "
             "yet, only delete is supported",
         )

@@ -1,4 +1,4 @@
-"""Which value of a config holds (pure): topic override, dynamic broker values, static settings, defaults, in this order.
+"""Which value of a config holds (pure): topic override, dynamic broker values, static settings, then defaults.
 
 `BrokerLayers` holds the broker-level part and never changes; a change of a dynamic broker config makes a new one.
 """
@@ -63,6 +63,7 @@ class BrokerLayers:
         self.settings = settings
         self.broker = dict(broker or {})
         self.cluster = dict(cluster or {})
+        self._topic_configs: dict[tuple[tuple[str, str], ...], TopicConfig] = {}
 
     def layers(self, name: str, default: str | None = None) -> list[Layer]:
         """The values of broker config `name`, the one that holds first; `default` where no such setting exists."""
@@ -103,8 +104,14 @@ class BrokerLayers:
         return Layer(name, _scaled(text, factors.get(name, 1)), source)
 
     def topic_config(self, overrides: Mapping[str, str]) -> TopicConfig:
-        """The typed configs of a topic with these (already checked) overrides."""
+        """The typed configs of a topic with these (already checked) overrides; equal overrides share one value."""
+        key = tuple(sorted(overrides.items()))
+        found = self._topic_configs.get(key)
+        if found is None:
+            found = self._topic_configs[key] = self._build_topic_config(overrides)
+        return found
 
+    def _build_topic_config(self, overrides: Mapping[str, str]) -> TopicConfig:
         def value(name: str) -> Value:
             definition = TOPIC_CONFIGS[name]
             return parse(definition, self.effective(definition, overrides).text)
