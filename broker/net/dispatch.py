@@ -49,7 +49,7 @@ class Dispatcher:
         if api is None:
             connection.refuse(f"API key {header.api_key} is not served")
             return False
-        if not api.served_from <= header.api_version <= api.max_version:
+        if not api.serves(header.api_version):
             connection.refuse(
                 f"{api.name} version {header.api_version}: versions {api.served_from} to {api.max_version} are served"
             )

@@ -149,16 +149,16 @@ class PartitionLog:
         if newest == -1:
             return None
         now_ms = self.clock.now_ms()
-        if newest - now_ms > config.message_timestamp_after_max_ms:
+        if newest - now_ms > config.timestamp_after_max_ms:
             return Appended(
                 ErrorCode.INVALID_TIMESTAMP,
-                message=f"timestamp {newest} is more than {config.message_timestamp_after_max_ms} ms ahead of {now_ms}"
+                message=f"timestamp {newest} is more than {config.timestamp_after_max_ms} ms ahead of {now_ms}"
                 " (message.timestamp.after.max.ms)",
             )
-        if now_ms - header.base_timestamp > config.message_timestamp_before_max_ms:
+        if now_ms - header.base_timestamp > config.timestamp_before_max_ms:
             return Appended(
                 ErrorCode.INVALID_TIMESTAMP,
-                message=f"timestamp {header.base_timestamp} is more than {config.message_timestamp_before_max_ms} ms"
+                message=f"timestamp {header.base_timestamp} is more than {config.timestamp_before_max_ms} ms"
                 f" before {now_ms} (message.timestamp.before.max.ms)",
             )
         return None
