@@ -9,14 +9,13 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from protocol.errors import ErrorCode
-
 from broker.configs.check import InvalidConfig, Value, check_topic_values, parse, split_list
 from broker.configs.definitions import BROKER_CONFIGS, TOPIC_CONFIGS, ConfigDef
 from broker.configs.layers import BrokerLayers
 from broker.refusal import Refused
 from broker.settings.keys import ConfigType
 from broker.settings.schema import ALIASES, SETTINGS
+from protocol.errors import ErrorCode
 
 
 class Operation(enum.IntEnum):
