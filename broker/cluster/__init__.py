@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from broker.cluster.controller import Controller, ImageChange, LogToOpen, PartitionHost
 from broker.cluster.image import BrokerEndpoint, ClusterImage, PartitionView, TopicImage
-from broker.cluster.producer_ids import ProducerIds
 from broker.cluster.rows import NO_LEADER
 from broker.cluster.store import ClusterStore
 
@@ -18,6 +17,5 @@ __all__ = [
     "LogToOpen",
     "PartitionHost",
     "PartitionView",
-    "ProducerIds",
     "TopicImage",
 ]

@@ -50,7 +50,7 @@ def replaced_topic(configs: Sequence[tuple[str, str | None]], *, internal: bool)
     return overrides
 
 
-def replaced_broker(current: Mapping[str, str], configs: Sequence[tuple[str, str | None]]) -> dict[str, str]:
+def replaced_broker(configs: Sequence[tuple[str, str | None]]) -> dict[str, str]:
     """AlterConfigs on a broker resource: the given dynamic values are all that is left."""
     overrides = _only_values(configs)
     _check_broker(overrides, list(overrides))
