@@ -7,16 +7,14 @@ transaction; a repeated command that finds its work done takes none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
 from typing import Any
 
+from broker.cluster.rows import NO_LEADER, ClusterRows, ConfigDelta, NewTopic, Resource, StoredTopic
 from s3stream.errors import Invalid
 from s3stream.meta.bulk import execute_in, fetch_in, locking
 from s3stream.meta.commands_identity import allocate_ids_in, next_revision_in, revision_in
 from s3stream.meta.commands_streams import create_streams_in, delete_streams_in
 from s3stream.ports import Tx
-
-from broker.cluster.rows import NO_LEADER, ClusterRows, ConfigDelta, NewTopic, Resource, StoredTopic
 
 _TOPIC_COLUMNS = "SELECT topic_id, name, internal, replication_factor FROM topic"
 _PARTITION_COLUMNS = "SELECT topic_id, stream_id, leader_id, leader_epoch FROM partition"
@@ -69,18 +67,12 @@ async def load_topics(tx: Tx, topic_ids: Sequence[str]) -> list[StoredTopic]:
     return _assembled(topics, partitions, configs)
 
 
-async def create_topics(
-    tx: Tx, topics: Sequence[NewTopic], now_ms: int
-) -> tuple[int, list[StoredTopic]]:
+async def create_topics(tx: Tx, topics: Sequence[NewTopic], now_ms: int) -> tuple[int, list[StoredTopic]]:
     """Create the topics with their streams, not led by anyone yet; the revision and those that now exist under their
     given id. A name that another topic has is left out of the answer. Natural key: the topic ids."""
     names = [topic.name for topic in topics]
-    taken = {
-        name: topic_id
-        for name, topic_id in await _fetch_texts(
-            tx, "SELECT name, topic_id FROM topic WHERE name IN ({ids})" + locking(tx), names
-        )
-    }
+    rows = await _fetch_texts(tx, "SELECT name FROM topic WHERE name IN ({ids})" + locking(tx), names)
+    taken = {row[0] for row in rows}
     missing = [topic for topic in topics if topic.name not in taken]
     if missing:
         revision = await next_revision_in(tx)
@@ -102,8 +94,7 @@ async def delete_topics(tx: Tx, topic_ids: Sequence[str], now_ms: int) -> tuple[
     ids = sorted(set(topic_ids))
     await _fetch_texts(tx, "SELECT topic_id FROM topic WHERE topic_id IN ({ids}) ORDER BY topic_id" + locking(tx), ids)
     stream_ids = [
-        int(row[0])
-        for row in await _fetch_texts(tx, "SELECT stream_id FROM partition WHERE topic_id IN ({ids})", ids)
+        int(row[0]) for row in await _fetch_texts(tx, "SELECT stream_id FROM partition WHERE topic_id IN ({ids})", ids)
     ]
     await _execute_texts(tx, "DELETE FROM partition WHERE topic_id IN ({ids})", ids)
     deleted = await _execute_texts(tx, "DELETE FROM topic WHERE topic_id IN ({ids})", ids)

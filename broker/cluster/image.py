@@ -92,7 +92,17 @@ class TopicImage:
 class ClusterImage:
     """A snapshot. `topics` is by name in the order of creation; `encoded` keeps at most CACHED_ANSWERS answers."""
 
-    __slots__ = ("brokers", "by_id", "by_id_bytes", "cluster_id", "colliding", "encoded", "layers", "revision", "topics")
+    __slots__ = (
+        "brokers",
+        "by_id",
+        "by_id_bytes",
+        "cluster_id",
+        "colliding",
+        "encoded",
+        "layers",
+        "revision",
+        "topics",
+    )
 
     def __init__(
         self,
@@ -167,9 +177,7 @@ class ClusterImage:
         self.encoded[key] = answer
         return answer
 
-    def with_topics(
-        self, revision: int, changed: Iterable[StoredTopic], removed: Iterable[str] = ()
-    ) -> ClusterImage:
+    def with_topics(self, revision: int, changed: Iterable[StoredTopic], removed: Iterable[str] = ()) -> ClusterImage:
         """The next image: `changed` topics added or put in place, those named in `removed` left out."""
         image = ClusterImage(revision, self.cluster_id, self.brokers, self.layers)
         image.topics, image.colliding = dict(self.topics), dict(self.colliding)

@@ -9,14 +9,13 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from protocol.errors import ErrorCode
-
 from broker.configs.check import InvalidConfig, Value, check_topic_values, parse, split_list
 from broker.configs.definitions import BROKER_CONFIGS, TOPIC_CONFIGS, ConfigDef
 from broker.configs.layers import BrokerLayers
 from broker.refusal import Refused
 from broker.settings.keys import ConfigType
 from broker.settings.schema import ALIASES, SETTINGS
+from protocol.errors import ErrorCode
 
 
 class Operation(enum.IntEnum):
@@ -51,7 +50,7 @@ def replaced_topic(configs: Sequence[tuple[str, str | None]], *, internal: bool)
     return overrides
 
 
-def replaced_broker(current: Mapping[str, str], configs: Sequence[tuple[str, str | None]]) -> dict[str, str]:
+def replaced_broker(configs: Sequence[tuple[str, str | None]]) -> dict[str, str]:
     """AlterConfigs on a broker resource: the given dynamic values are all that is left."""
     overrides = _only_values(configs)
     _check_broker(overrides, list(overrides))

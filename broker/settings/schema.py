@@ -39,7 +39,12 @@ class BrokerSection(Section, frozen=True, kw_only=True):
     ] = None
     rack: Annotated[str | None, Key("broker.rack", "Rack or zone of this broker, told to clients.")] = None
     data_dir: Annotated[
-        str, Key("data.dir", "Folder of the metadata, the write-ahead log and, without `store.url`, the objects.")
+        str,
+        Key(
+            "data.dir",
+            "Folder of the metadata, the write-ahead log and, without `store.url`, the objects; `memory:` keeps "
+            "everything in memory and loses it at the end of the process.",
+        ),
     ] = "./weir-data"
 
 
