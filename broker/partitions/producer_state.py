@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from protocol.errors import ErrorCode
-from protocol.records import BatchHeader, parse_batch_header
+from protocol.record_batch import BatchHeader, parse_batch_header
 
 KEPT_BATCHES = 5
 _VERSION = 1

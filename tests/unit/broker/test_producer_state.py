@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from broker.partitions.producer_state import CorruptState, ProducerState, SentBatch, fold
 from protocol.errors import ErrorCode
-from protocol.records import BatchHeader, Record, assign, encode_batch, parse_batch_header
+from protocol.record_batch import BatchHeader, assign, parse_batch_header
+from protocol.record_codec import Record, encode_batch
 
 
 def batch(
