@@ -130,6 +130,13 @@ class StreamDetails:
             row = rows.find(offset)
         return row
 
+    async def start_offset(self, stream: Stream) -> int:
+        """The start as the metadata have it: a trim may be durable there before memory knows."""
+        rows = await self._meta.stream_rows([stream.stream_id])
+        if not rows:
+            raise NotFound(f"stream {stream.stream_id} does not exist any more")
+        return rows[0].start_offset
+
     def known_row_at(self, stream_id: int, offset: int) -> RangeRow | None:
         """As `row_at`, without loading."""
         detail = self._details.get(stream_id)

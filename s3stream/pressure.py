@@ -20,11 +20,7 @@ _POLL_INTERVAL_S = 0.02
 class ArenaGauge(Protocol):
     """What pressure needs to know of the arena."""
 
-    @property
-    def in_use_bytes(self) -> int: ...
-
-    @property
-    def max_bytes(self) -> int: ...
+    def has_room(self, size: int) -> bool: ...
 
 
 class Pressure:
@@ -72,9 +68,9 @@ class Pressure:
         if tail_bytes and tail_bytes + size_bytes > self._tail_max_bytes:
             return False
         arena = self._arena
-        if arena is not None and arena.in_use_bytes + size_bytes > arena.max_bytes:
+        if arena is not None and not arena.has_room(size_bytes):
             self._evict(size_bytes)
-            return arena.in_use_bytes + size_bytes <= arena.max_bytes
+            return arena.has_room(size_bytes)
         return True
 
     def when_relieved(self, callback: Callable[[], None]) -> None:

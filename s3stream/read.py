@@ -135,8 +135,7 @@ class Reader:
             row = await self._details.row_at(stream, at, fresh=reloads > 0)
             if row is None or row.start_offset > at:
                 # A hole in the rows: the start moved, or they changed while they were read.
-                stream.check_readable(offset)
-                reloads = self._next_reload(reloads, f"no range of stream {stream.stream_id} holds offset {at}")
+                reloads = await self._next_reload(stream, reloads, f"no range of stream {stream.stream_id} holds offset {at}")
                 continue
             try:
                 units = await self._units.of(row)
@@ -151,9 +150,8 @@ class Reader:
                     block = await self._loader.load(row, span_of(units, number, size_bytes))
                     block.entered, block.reader = True, None
             except NotFound as error:
-                stream.check_readable(offset)
                 self._units.forget(row)
-                reloads = self._next_reload(reloads, str(error))
+                reloads = await self._next_reload(stream, reloads, str(error))
                 continue
             if block.batches.first_at_or_after(at) == len(block.batches):
                 at = unit.end_offset
@@ -161,8 +159,10 @@ class Reader:
                     continue
             return unit, block
 
-    def _next_reload(self, reloads: int, what: str) -> int:
+    async def _next_reload(self, stream: Stream, reloads: int, what: str) -> int:
+        """Count one more reload, after a look whether a trim explains what was found."""
         self._metrics.read_retries += 1
+        stream.start_offset = max(stream.start_offset, await self._details.start_offset(stream))
         if reloads >= _MAX_RELOADS:
             raise Corrupt(f"{what}, and that stays so after {reloads} reloads of its rows")
         return reloads + 1

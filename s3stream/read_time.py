@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from s3stream.block_cache import CachedBlock
 from s3stream.details import StreamDetails
 from s3stream.errors import NotFound
 from s3stream.meta.rows import RangeRow
@@ -79,7 +80,8 @@ class TimestampLookup:
                 best = max(best, await self._max_in_row(stream, row, limit))
             at = row.end_offset
         begin = max(stream.start_offset, stream.uploaded_end)
-        best = max(best, self._tail.max_timestamp(stream.stream_id, begin, limit))
+        for _, timestamp_ms in self._tail.timestamps(stream.stream_id, begin, limit):
+            best = max(best, timestamp_ms)
         return await self.offset_for_timestamp(stream, best, None, limit)
 
     async def _row_at(self, stream: Stream, offset: int, *, fresh: bool = False) -> RangeRow | None:
@@ -109,3 +111,15 @@ class TimestampLookup:
                 if batches.ends[number] <= below:
                     best = max(best, batches.timestamps[number])
         return best
+
+    async def _block(self, stream: Stream, unit: Unit, from_offset: int) -> CachedBlock:
+        """The unit's batches; the lookup may begin inside of it."""
+        _, block = await self._reader.load_at(stream, max(unit.start_offset, from_offset), unit.size_bytes)
+        return block
+
+    def _in_tail(self, stream: Stream, timestamp_ms: int, from_offset: int, below: int) -> TimestampHit | None:
+        for base, batch_timestamp_ms in self._tail.timestamps(stream.stream_id, from_offset, below):
+            if batch_timestamp_ms >= timestamp_ms:
+                batches = self._tail.read(stream.stream_id, base, 1, below)
+                return TimestampHit(batch_timestamp_ms, base, batches[0]) if batches else None
+        return None

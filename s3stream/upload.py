@@ -261,6 +261,11 @@ class Uploader:
                 lowest = lsn
         return lowest
 
+    def trim_dead(self) -> None:
+        """Streams went: WAL segments that hold nothing but their frames are of no use. The metadata's trim point stays
+        where it is until the next commit; a recovery from there drops what is left of them."""
+        self._appends.wal.trim(self._trim_lsn({}))
+
     def _settle(self, objects: list[UploadObject], commit: ObjectCommit, result: CommitResult) -> None:
         for item in objects:
             for built, run in zip(item.built.runs, item.runs, strict=True):

@@ -76,7 +76,10 @@ class ObjectAssembler:
             return None
         if stream.gone is not None:
             return None
-        cut = self._tail.take_for_upload(stream.stream_id, planned.start_offset, planned.below, planned.max_bytes)
+        held = self._tail.held(stream.stream_id)
+        # After a trim past the uploaded end the batches may begin behind it.
+        begin = planned.start_offset if held is None else max(planned.start_offset, held[0])
+        cut = self._tail.take_for_upload(stream.stream_id, begin, planned.below, planned.max_bytes)
         state, aborted = await fold_in_slices(self._fold_state, state_before, cut.views)
         bases, ends = cut.base_offsets, cut.end_offsets
         counts = [end - base for base, end in zip(bases, ends, strict=True)]
