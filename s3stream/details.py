@@ -179,6 +179,6 @@ class StreamDetails:
         data = await self._read_range(row.object_key, row.state_position, row.state_position + row.state_size)
         block = read_block(data, row.stream_id, row.end_offset)
         if block.size != row.state_size:
-            raise Corrupt(f"STATE block of stream {row.stream_id} has {block.size} bytes, its row says {row.state_size}")
+            raise Corrupt(f"STATE block of {row.stream_id} has {block.size} bytes, its row says {row.state_size}")
         state, _ = decode_state(block.payload)
         return state

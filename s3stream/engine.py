@@ -1,8 +1,8 @@
 """`StreamEngine`: the life of the storage engine of one broker. It wires the parts and owns start, failure and close.
 
-    append_path   WAL + tail cache, acknowledgements          upload*      cut, build, put, commit
-    pressure      admission                                   read*        tail, block cache, ranged GETs
-    details       range rows and states of active streams     trim, retention, gc   getting rid of data
+append_path   WAL + tail cache, acknowledgements          upload*      cut, build, put, commit
+pressure      admission                                   read*        tail, block cache, ranged GETs
+details       range rows and states of active streams     trim, retention, gc   getting rid of data
 """
 
 from __future__ import annotations

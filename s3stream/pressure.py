@@ -37,7 +37,7 @@ class Pressure:
         wal_free_bytes: Callable[[], int],
         tail_bytes: Callable[[], int],
         arena: ArenaGauge | None,
-        evict: Callable[[int], None],
+        evict: Callable[[int], object],
         metrics: EngineMetrics,
     ) -> None:
         self._tail_max_bytes = tail_max_bytes

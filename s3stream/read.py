@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from s3stream.block_cache import BlockCache, CachedBlock
 from s3stream.details import StreamDetails
 from s3stream.errors import Corrupt, NotFound, Retry
-from s3stream.meta.rows import RangeRow
 from s3stream.metrics import EngineMetrics
 from s3stream.read_ahead import ReadAhead
 from s3stream.read_load import UnitLoader
@@ -135,7 +134,8 @@ class Reader:
             row = await self._details.row_at(stream, at, fresh=reloads > 0)
             if row is None or row.start_offset > at:
                 # A hole in the rows: the start moved, or they changed while they were read.
-                reloads = await self._next_reload(stream, reloads, f"no range of stream {stream.stream_id} holds offset {at}")
+                what = f"no range of stream {stream.stream_id} holds offset {at}"
+                reloads = await self._next_reload(stream, reloads, what)
                 continue
             try:
                 units = await self._units.of(row)

@@ -44,9 +44,7 @@ class UnitMap:
         """The units of a row without reading anything; None when the index has to be read first."""
         if row.size_bytes <= self._settings.whole_run_bytes:
             key = BlockKey(row.object_id, row.position)
-            unit = Unit(
-                key, row.start_offset, row.end_offset, row.position, row.size_bytes, row.max_timestamp_ms
-            )
+            unit = Unit(key, row.start_offset, row.end_offset, row.position, row.size_bytes, row.max_timestamp_ms)
             return (unit,) if row.size_bytes else ()
         index_key = (row.object_id, row.stream_id)
         units = self._indexes.get(index_key)

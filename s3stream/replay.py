@@ -42,15 +42,13 @@ def plan_replay(records: Sequence[WalRecord], rows: Mapping[int, StreamRow]) -> 
         if end <= row.end_offset:
             committed += 1
             continue
-        expected = ends.get(record.stream_id)
-        if expected is None:
-            fits = row.end_offset <= base <= max(row.start_offset, row.end_offset)
-        else:
-            fits = base == expected
-        if not fits:
+        reached = ends.get(record.stream_id)
+        low = row.end_offset if reached is None else reached
+        high = max(low, row.start_offset) if reached is None else low
+        if not low <= base <= high:
             raise Corrupt(
                 f"WAL frame {record.lsn} of stream {record.stream_id} covers [{base}, {end}), but the log goes on at "
-                f"{row.end_offset if expected is None else expected}"
+                f"{low}" + (f" to {high}" if high > low else "")
             )
         survivors.append(record)
         ends[record.stream_id] = end

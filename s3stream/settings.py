@@ -66,7 +66,7 @@ class EngineSettings:
         if self.upload_max_bytes < self.upload_size_bytes:
             raise Invalid("upload_max_bytes must be at least upload_size_bytes")
         if self.tail_max_bytes < self.upload_size_bytes:
-            raise Invalid("tail_max_bytes must be at least upload_size_bytes, or producers wait for the age of an upload")
+            raise Invalid("tail_max_bytes must be at least upload_size_bytes, or uploads wait for their age")
         if self.tail_cache_bytes < self.tail_max_bytes:
             raise Invalid("tail_cache_bytes must hold tail_max_bytes: what is in no object yet is never evicted")
         if not self.cluster_id or any(c in self.cluster_id for c in "/\\ "):

@@ -213,9 +213,7 @@ class Uploader:
         except Fenced as error:
             raise Fatal(f"this broker was fenced: {error}") from error
 
-    async def _put_one(
-        self, planned: PlannedObject, streams: dict[int, Stream], object_id: int
-    ) -> UploadObject | None:
+    async def _put_one(self, planned: PlannedObject, streams: dict[int, Stream], object_id: int) -> UploadObject | None:
         async with self._puts:
             key = object_key(self._settings.cluster_id, object_id, self._rng.getrandbits(64))
             item = await self._retrying.until_settled(
