@@ -137,6 +137,7 @@ class Broker:
         listener = Listener(
             arena=arena,
             dispatch=Dispatcher(services),
+            make_room=engine.evict,
             max_request_size_bytes=settings.network.request_max_bytes,
             max_connections=settings.network.max_connections,
             connections_max_idle_ms=settings.network.connections_max_idle_ms,
