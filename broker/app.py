@@ -52,7 +52,6 @@ class Broker:
         self._failed: asyncio.Future[BaseException] | None = None
         self._closers = AsyncExitStack()
         self.services: Services | None = None
-        self.http: HttpServer | None = None
         self.bootstrap = ""
 
     async def __aenter__(self) -> Self:
