@@ -38,6 +38,7 @@ Frame header, 88 bytes, then the payload:
     80  4  CRC-32C of the payload
     84  4  CRC-32C of bytes [0, 84)
 
+Every version keeps magic, version and checksums of the two headers where they are, and the sizes of the headers.
 The header has a checksum of its own, over that of the payload: a header that verifies tells the truth even if the
 payload behind it was torn off. No frame lies in two segments.
 """
@@ -48,6 +49,7 @@ import struct
 from typing import NamedTuple
 
 from crc32c import crc32c
+from typing_extensions import Buffer
 
 from s3stream.errors import Corrupt
 
@@ -65,6 +67,10 @@ _HEAD = struct.Struct(">4sBBHIIQQQQQQqIII")
 _CRC = struct.Struct(">I")
 _SEGMENT_HEAD = struct.Struct(">4sBBHQQQQI")
 _U32 = 0xFFFFFFFF
+
+
+class NewerFormat(Corrupt):
+    """Whole bytes of a version or with flags that this release does not know: never to be taken for a torn write."""
 
 
 class FrameHeader(NamedTuple):
@@ -123,8 +129,16 @@ def encode_frame_header(header: FrameHeader) -> bytes:
     return head + _CRC.pack(crc32c(head))
 
 
+def claim_durable(head: Buffer, durable_lsn: int) -> bytes:
+    """The frame header `head` (88 bytes) with another durable LSN."""
+    fields = list(_HEAD.unpack_from(head))
+    fields[9] = durable_lsn
+    changed = _HEAD.pack(*fields)
+    return changed + _CRC.pack(crc32c(changed))
+
+
 def decode_frame_header(data: memoryview, offset: int) -> FrameHeader:
-    """The header at `offset`. Corrupt, saying what was found, if it does not verify."""
+    """The header at `offset`. Corrupt, saying what was found, if it does not verify, NewerFormat if it does."""
     if offset + FRAME_HEADER_SIZE > len(data):
         raise Corrupt(f"{len(data) - offset} bytes are left, a frame header has {FRAME_HEADER_SIZE}")
     magic, version, flags, zero, *fields = _HEAD.unpack_from(data, offset)
@@ -135,7 +149,7 @@ def decode_frame_header(data: memoryview, offset: int) -> FrameHeader:
     if found != expected:
         raise Corrupt(f"the header says its CRC-32C is {expected:08x}, its bytes have {found:08x}")
     if version != VERSION or zero or flags & ~(SEAL | REWRITTEN):
-        raise Corrupt(f"frame version {version} with flags {flags:#x}: written by a newer release")
+        raise NewerFormat(f"frame version {version} with flags {flags:#x}: written by a newer release")
     return FrameHeader(flags, *fields)
 
 
@@ -178,5 +192,5 @@ def decode_segment_header(data: memoryview) -> SegmentHeader:
     if found != expected:
         raise Corrupt(f"the segment header says its CRC-32C is {expected:08x}, its bytes have {found:08x}")
     if version != VERSION or zero or rest or flags & ~SEALED:
-        raise Corrupt(f"segment version {version} with flags {flags:#x}: written by a newer release")
+        raise NewerFormat(f"segment version {version} with flags {flags:#x}: written by a newer release")
     return SegmentHeader(bool(flags & SEALED), number, wal_epoch, first_lsn, epoch_first_lsn)
