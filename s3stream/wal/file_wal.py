@@ -12,7 +12,6 @@ SEAL is durable the epoch acknowledges nothing and the older segments stay (`rec
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,24 +22,21 @@ from typing_extensions import Buffer
 from s3stream.errors import Fatal, Invalid, Retry
 from s3stream.ports import WalDevice, WalRecord
 from s3stream.wal.frame import (
+    ALIGNMENT,
     FRAME_HEADER_SIZE,
-    MAGIC,
     REWRITTEN,
     SEAL,
     SEGMENT_HEADER_SIZE,
-    VERSION,
     SegmentHeader,
     claim_durable,
+    encode_group_part,
     encode_segment_header,
     frame_size,
+    pack_crc,
+    pack_frame_part,
 )
 from s3stream.wal.recovery import Recovered, recover
 from s3stream.wal.segments import SegmentKeeper
-
-_pack_head = struct.Struct(">4sBBHIIQQQQQQqIII").pack
-_pack_crc = struct.Struct(">I").pack
-_PADDING = [bytes(n) for n in range(8)]
-_U32 = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,16 +66,21 @@ class WalStats:
 
 
 class _Group:
-    """Frames that are written together: `buffers` back to back at `offset` of `segment`."""
+    """Frames that are written together: `buffers` back to back at `offset` of `segment`.
 
-    __slots__ = ("buffers", "end", "entries", "first_lsn", "last_lsn", "offset", "segment")
+    `common` is the part of the frame headers that they share, behind 0 to 7 bytes of padding for the frame before.
+    """
 
-    def __init__(self, segment: int, offset: int, first_lsn: int) -> None:
+    __slots__ = ("buffers", "common", "common_crc", "end", "entries", "first_lsn", "last_lsn", "offset", "segment")
+
+    def __init__(self, segment: int, offset: int, first_lsn: int, common: bytes) -> None:
         self.segment = segment
         self.offset = offset
         self.end = offset
         self.first_lsn = first_lsn
         self.last_lsn = first_lsn
+        self.common = [bytes(padding) + common for padding in range(ALIGNMENT)]
+        self.common_crc = crc32c(common)
         self.buffers: list[Buffer] = []
         self.entries: list[object] = []
 
@@ -214,30 +215,24 @@ class FileWal:
             group = self._open_group(length)
             start = self._position
         lsn = self._next_lsn
-        head = _pack_head(
-            MAGIC,
-            VERSION,
-            self._flags,
-            0,
+        # The header of `frame.py`, whose part that is common to the group was made with it.
+        part = pack_frame_part(
             length,
-            record_count,
             lsn,
-            self._wal_epoch,
             self._previous_lsn,
-            self._durable_lsn,
             stream_id,
             base_offset,
             max_timestamp_ms,
             stream_epoch,
-            self._segment & _U32,
+            record_count,
             crc32c(payload),
         )
-        head += _pack_crc(crc32c(head))
+        head = group.common[self._padding] + part + pack_crc(crc32c(part, group.common_crc))
         self._next_lsn = lsn + 1
         self._previous_lsn = group.last_lsn = lsn
-        padding = self._padding
-        group.buffers.append(_PADDING[padding] + head if padding else head)
-        group.buffers.append(payload)
+        buffers = group.buffers
+        buffers.append(head)
+        buffers.append(payload)
         group.entries.append(entry)
         group.end = end = start + FRAME_HEADER_SIZE + length
         self._padding = padding = -end & 7
@@ -259,7 +254,8 @@ class FileWal:
         elif self._position * 4 > self._size:
             self._keeper.prepare()
         self._padding = 0
-        group = self._group = _Group(self._segment, self._position, self._next_lsn)
+        common = encode_group_part(self._flags, self._segment, self._wal_epoch, self._durable_lsn)
+        group = self._group = _Group(self._segment, self._position, self._next_lsn, common)
         self._waiting.append(group)
         if self._writing is None and not self._flush_scheduled and self._loop is not None:
             self._flush_scheduled = True
