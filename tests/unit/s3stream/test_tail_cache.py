@@ -247,5 +247,5 @@ class Model(RuleBasedStateMachine):
         assert [bytes(view) for view in found] == expected
 
 
-Model.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Model.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 TestModel = Model.TestCase
