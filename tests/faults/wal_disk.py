@@ -20,8 +20,8 @@ GRANULARITIES = (1, 8, 64, 512, 4096)
 
 
 class CrashDisk:
-    """`cached`: what reads return; `synced`: what a power cut surely leaves. With `by_hand` a write is durable only when
-    the test calls `finish_write`; otherwise in the next turn of the loop."""
+    """`cached`: what reads return; `synced`: what a power cut surely leaves. With `by_hand` a write is durable only
+    when the test calls `finish_write`; otherwise in the next turn of the loop."""
 
     def __init__(self, segment_size_bytes: int, *, by_hand: bool = False) -> None:
         self.segment_size_bytes = segment_size_bytes
