@@ -49,7 +49,11 @@ class S3Control:
 
     async def list(self, prefix: str, start_after: str) -> AsyncIterator[Sequence[ObjectInfo]]:
         """Pages in key order."""
-        arguments: dict[str, Any] = {"Bucket": self._location.bucket, "Prefix": prefix}
+        arguments: dict[str, Any] = {
+            "Bucket": self._location.bucket,
+            "Prefix": prefix,
+            "MaxKeys": self._settings.list_page_size,
+        }
         if start_after:
             arguments["StartAfter"] = start_after
         while True:
