@@ -36,7 +36,7 @@ class ManyWinners(MemoryObjectStore):
 
 class StaleList(MemoryObjectStore):
     async def list(self, prefix: str, start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
-        for page in ():
+        for page in list[list[ObjectInfo]]():
             yield page
 
 

@@ -18,7 +18,7 @@ from s3stream.stores.settings import (
 )
 
 
-def s3(url: str, settings: StoreSettings = StoreSettings(), environment: Mapping[str, str] = {}) -> S3Location:  # noqa: B006, B008
+def s3(url: str, settings: StoreSettings = StoreSettings(), environment: Mapping[str, str] = {}) -> S3Location:  # noqa: B008
     location = parse_location(url, settings, environment)
     assert isinstance(location, S3Location)
     return location
