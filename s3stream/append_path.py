@@ -45,6 +45,10 @@ class AppendPath:
         self._wal = wal
 
     @property
+    def attached(self) -> bool:
+        return self._wal is not None
+
+    @property
     def wal(self) -> Wal:
         if self._wal is None:
             raise Fatal("no WAL attached yet")
@@ -109,7 +113,9 @@ class AppendPath:
         for entry in entries:
             expected = pending.popleft()
             if entry is not expected:
-                raise Fatal(f"the WAL reports {entry!r} durable, {expected!r} was appended before it")
+                pending.appendleft(expected)
+                self.fail(Fatal(f"the WAL reports {entry!r} durable, {expected!r} was appended before it"))
+                return
             stream, end, done = expected
             stream.durable_end = end
             touched[stream.stream_id] = stream
