@@ -74,12 +74,12 @@ class AppendPath:
             return
         base = stream.next_offset
         end = base + record_count
-        stream.next_offset = end
         entry = (stream, end, done)
+        lsn = self.wal.append(stream.stream_id, stream.epoch, base, record_count, max_timestamp_ms, payload, entry)
+        stream.next_offset = end
         if not self._pending:
             self._group_since = asyncio.get_running_loop().time()
         self._pending.append(entry)
-        lsn = self.wal.append(stream.stream_id, stream.epoch, base, record_count, max_timestamp_ms, payload, entry)
         self._add_to_tail(stream, base, end, max_timestamp_ms, lsn, payload)
         self._metrics.appends += 1
         self._metrics.append_bytes += len(payload)

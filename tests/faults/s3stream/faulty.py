@@ -12,7 +12,9 @@ LOST_REPLY = "applied, reply lost"
 NEVER_CAME = "reply lost, not applied"
 MODES = (NOT_APPLIED, LOST_REPLY, NEVER_CAME)
 
-READS = frozenset({"get", "stream_rows", "epochs", "range_rows", "last_range", "retention_candidates", "destroyed_objects"})
+READS = frozenset(
+    {"get", "stream_rows", "epochs", "range_rows", "last_range", "retention_candidates", "destroyed_objects"}
+)
 
 
 class Fault:

@@ -70,7 +70,9 @@ class EngineMachine(RuleBasedStateMachine):
         self.world.wal.hold = True
         self.watermarks = {}
 
-    @rule(stream_id=_streams, batches=st.integers(1, 12), count=st.integers(1, 3), size=st.sampled_from((80, 700, 3000)))
+    @rule(
+        stream_id=_streams, batches=st.integers(1, 12), count=st.integers(1, 3), size=st.sampled_from((80, 700, 3000))
+    )
     def append(self, stream_id: int, batches: int, count: int, size: int) -> None:
         if stream_id in self.model:
             self.run(self._append(self.stream(stream_id), batches, count, size))
@@ -196,6 +198,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule()
     def close_and_start(self) -> None:
+        self.run(self._sync())
         self.run(self.world.engine.close(upload=True))
         self.run(self.world.supervisor.close())
         assert self.world.disk.frames == []
