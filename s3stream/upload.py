@@ -32,6 +32,7 @@ from s3stream.upload_plan import DirtyStream, PlannedObject, UploadPlan, due_at_
 _log = logging.getLogger(__name__)
 _STUCK_DELAY_S = 1.0
 _HURRY_INTERVAL_S = 0.5
+_SETTLE_SLICE = 200
 
 
 class Uploader:
@@ -247,7 +248,7 @@ class Uploader:
                 result = await self._retrying.until_settled("commit", lambda: self._meta.commit_objects(commit))
             except Fenced as error:
                 raise Fatal(f"this broker was fenced: {error}") from error
-            self._settle(objects, commit, result)
+            await self._settle(objects, commit, result)
 
     def _make_commit(self, objects: list[UploadObject]) -> ObjectCommit:
         return ObjectCommit(
@@ -293,10 +294,13 @@ class Uploader:
         self._appends.wal.trim(trim_lsn)
         self._on_settled()
 
-    def _settle(self, objects: list[UploadObject], commit: ObjectCommit, result: CommitResult) -> None:
+    async def _settle(self, objects: list[UploadObject], commit: ObjectCommit, result: CommitResult) -> None:
+        """Bring the books in memory up to what the metadata hold now; in slices, each stream at once."""
         for item in objects:
-            for built, run in zip(item.built.runs, item.runs, strict=True):
+            for number, (built, run) in enumerate(zip(item.built.runs, item.runs, strict=True), start=1):
                 self._settle_run(item, built, run, result.verdicts[built.stream_id])
+                if number % _SETTLE_SLICE == 0:
+                    await asyncio.sleep(0)
         self._appends.wal.trim(commit.trim_lsn)
 
     def _settle_run(self, item: UploadObject, built: BuiltRun, run: UploadRun, verdict: Verdict) -> None:

@@ -1,5 +1,5 @@
-"""The engine's world on real adapters: file WAL on memory or on a folder, bucket in memory or a folder, SQLite in memory
-or a file. A crash drops the process's state and keeps what the adapters had made durable."""
+"""The engine's world on real adapters: file WAL on memory or on a folder, bucket in memory or a folder, SQLite in
+memory or a file. A crash drops the process's state and keeps what the adapters had made durable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One story of the engine on every set of adapters: write, crash, read, upload, trim, delete, restart at every point."""
+"""The engine on every set of adapters: write, crash, read, upload, trim, delete, restart at every point."""
 
 from __future__ import annotations
 
@@ -117,8 +117,7 @@ async def test_a_clean_close_leaves_nothing_to_recover(world: MemoryWorld) -> No
     (stream,) = await world.create(1)
     written = [await append_durably(stream, 1, n, 300) for n in range(10)]
     outcomes: list[BaseException | None] = []
-    for _ in range(5):
-        written.append(bytes(append(stream, 1, 0, 300, outcomes.append)))
+    written.extend(bytes(append(stream, 1, 0, 300, outcomes.append)) for _ in range(5))
     await world.engine.close(upload=True)
     assert outcomes == [None] * 5
     await world.crash()

@@ -55,7 +55,7 @@ class Run:
             assert stream.start_offset == start
             expected = [batch for batch in batches if int.from_bytes(batch[:8], "big") >= start]
             assert await _again(lambda s=stream: read_all(s, 2_000)) == expected
-            state, tail = await _again(stream.load_state)
+            _, tail = await _again(stream.load_state)
             assert [bytes(b) for b in tail] == [
                 b for b in batches if int.from_bytes(b[:8], "big") >= max(stream.uploaded_end, 0)
             ]
