@@ -52,7 +52,9 @@ class Join:
         if not self._accepts(group, command.member_id):
             group.remove(command.member_id)
             self._table.forget_heartbeat(group, command.member_id)
-            return self._refuse(ticket, NO_MEMBER_ID, ErrorCode.GROUP_MAX_SIZE_REACHED)
+            self._refuse(ticket, NO_MEMBER_ID, ErrorCode.GROUP_MAX_SIZE_REACHED)
+            # It may have been the last one the others waited for; Kafka lets the rebalance time out instead.
+            return self._rebalance.maybe_complete_join(group, now_ms)
         if group.state is GroupState.DEAD:
             return self._refuse(ticket, command.member_id, ErrorCode.COORDINATOR_NOT_AVAILABLE)
         if not group.supports_protocols(command.protocol_type, (name for name, _ in command.protocols)):

@@ -2,8 +2,8 @@
 
 Behaviour: what was never committed is offset -1 without an error; null topics mean all (since version 2). Group errors
 are the group's since version 8, the answer's since 2, each partition's before. Topics by id since version 10: an
-unknown id is UNKNOWN_TOPIC_ID; offsets of topics that exist no more are left out of "all". The member id and epoch of version 9
-concern the newer group protocol and are not looked at for classic groups, as in Kafka.
+unknown id is UNKNOWN_TOPIC_ID; offsets of topics that exist no more are left out of "all". The member id and epoch of
+version 9 concern the newer group protocol and are not looked at for classic groups, as in Kafka.
 Deliberate omissions: `require_stable` (KIP-447) changes nothing while there are no transactions: no offset is unstable.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from broker.groups.messages import FetchCommand, FetchedPartition, FetchReply
 from protocol.errors import ErrorCode
@@ -47,7 +48,7 @@ async def _fetch(services: Services, version: int, group_id: str, asked: Sequenc
     image = services.image
     by_id = version >= _BY_ID_FROM_VERSION
     unknown: list[dict[str, Any]] = []
-    topics = None if asked is None else []
+    topics: list[tuple[str, UUID | None, list[int]]] | None = None if asked is None else []
     for each in asked or ():
         partitions = [int(index) for index in each.partition_indexes]
         if by_id:
