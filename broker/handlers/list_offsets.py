@@ -15,7 +15,8 @@ from broker.partitions.log import PartitionLog
 from broker.request import Request
 from broker.services import Services
 from protocol.errors import ErrorCode
-from protocol.records import iter_records, parse_batch_header
+from protocol.record_batch import parse_batch_header
+from protocol.record_codec import iter_records
 from s3stream.errors import Corrupt, Invalid, StreamError
 
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING_UPLOAD = -1, -2, -3, -4, -5, -6
@@ -103,7 +104,9 @@ def _first_record(batch: memoryview, timestamp: int, from_offset: int) -> tuple[
     """(timestamp, offset) of the first record of the batch at or after both."""
     header = parse_batch_header(batch)
     if header.is_log_append_time:
-        return (header.max_timestamp, max(header.base_offset, from_offset)) if header.max_timestamp >= timestamp else None
+        return (
+            (header.max_timestamp, max(header.base_offset, from_offset)) if header.max_timestamp >= timestamp else None
+        )
     for record in iter_records(batch):
         if record.timestamp_ms >= timestamp and record.offset >= from_offset:
             return record.timestamp_ms, record.offset
