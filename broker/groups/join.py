@@ -112,11 +112,11 @@ class Join:
         if member_id in group.pending_join:
             if command.group_instance_id is not None:
                 # Ids are only handed out to dynamic members; Kafka fails this with an internal error.
-                return self._refuse(ticket, member_id, ErrorCode.UNKNOWN_SERVER_ERROR)
+                return self._refuse(ticket, NO_MEMBER_ID, ErrorCode.UNKNOWN_SERVER_ERROR)
             return self._add(group, command, member_id, ticket, now_ms)
         error = group.member_error(member_id, command.group_instance_id)
         if error is not ErrorCode.NONE:
-            self._table.outbox.reply(ticket, JoinReply(error, protocol_name=None, member_id=member_id))
+            self._table.outbox.reply(ticket, JoinReply(error, member_id=member_id))
             return NOTHING
         member = group.members[member_id]
         changed = member.protocols != command.protocols

@@ -33,15 +33,15 @@ async def handle(services: Services, request: Request) -> Mapping[str, Any]:
         return {"throttle_time": 0, "groups": groups}
     group = await _fetch(services, version, str(body.group_id), body.topics)
     error = group["error_code"]
+    topics = [{"name": each["name"], "partitions": each["partitions"]} for each in group["topics"]]
     if error is not ErrorCode.NONE and version < _TOP_LEVEL_ERROR_FROM_VERSION:
-        group["topics"] = [
-            {
-                "name": str(each.name),
-                "partitions": [_row(FetchedPartition(int(p), error=error)) for p in each.partition_indexes],
-            }
-            for each in body.topics
-        ]
-    return {"throttle_time": 0, "topics": group["topics"], "error_code": error}
+        topics = [_refused_topic(each, error) for each in body.topics]
+    return {"throttle_time": 0, "topics": topics, "error_code": error}
+
+
+def _refused_topic(asked: Any, error: ErrorCode) -> dict[str, Any]:
+    rows = [_row(FetchedPartition(int(index), error=error)) for index in asked.partition_indexes]
+    return {"name": str(asked.name), "partitions": rows}
 
 
 async def _fetch(services: Services, version: int, group_id: str, asked: Sequence[Any] | None) -> dict[str, Any]:

@@ -165,7 +165,9 @@ class Driver:
     ) -> Call:
         return self.submit(SyncCommand(group, generation, member_id, instance, protocol_type, protocol, assignments))
 
-    def heartbeat(self, member_id: str, generation: int, *, group: str = GROUP, instance: str | None = None) -> ErrorCode:
+    def heartbeat(
+        self, member_id: str, generation: int, *, group: str = GROUP, instance: str | None = None
+    ) -> ErrorCode:
         error = self.ask(HeartbeatCommand(group, generation, member_id, instance)).error
         assert isinstance(error, ErrorCode)
         return error
@@ -273,9 +275,7 @@ class Driver:
         waiting = [
             self.sync(member, generation, group=group, protocol=protocol, protocol_type=kind) for member in members[1:]
         ]
-        first = self.sync(
-            leader, generation, assignments, group=group, protocol=protocol, protocol_type=kind
-        )
+        first = self.sync(leader, generation, assignments, group=group, protocol=protocol, protocol_type=kind)
         for index, call in enumerate([first, *waiting]):
             assert isinstance(call.reply, SyncReply)
             assert call.reply.assignment == b"a%d" % index

@@ -44,9 +44,7 @@ def test_simple_group_commits_without_membership(driver: Driver) -> None:
     assert driver.crash().fetch() == 9
 
 
-@pytest.mark.parametrize(
-    ("version", "error"), [(8, ErrorCode.ILLEGAL_GENERATION), (9, ErrorCode.GROUP_ID_NOT_FOUND)]
-)
+@pytest.mark.parametrize(("version", "error"), [(8, ErrorCode.ILLEGAL_GENERATION), (9, ErrorCode.GROUP_ID_NOT_FOUND)])
 def test_commit_with_a_generation_to_an_unknown_group(driver: Driver, version: int, error: ErrorCode) -> None:
     assert driver.commit_error(1, member_id="m", generation=1, version=version) is error
     assert driver.state() == "None"
@@ -307,7 +305,7 @@ def test_describe_of_the_unknown(driver: Driver) -> None:
         (("stable",), (), {"g"}),
         (("EMPTY", "Dead"), (), {"simple"}),
         (("nonsense",), (), set()),
-        ((), ("classic",), {"g", "simple"}),
+        ((), ("CLASSIC",), {"g", "simple"}),
         ((), ("Consumer",), set()),
         (("Stable",), ("Classic", "Consumer"), {"g"}),
     ],
@@ -318,5 +316,5 @@ def test_list(driver: Driver, states: tuple[str, ...], types: tuple[str, ...], e
     reply = driver.ask(ListCommand(states, types))
     assert {group.group_id for group in reply.groups} == expected
     for group in reply.groups:
-        assert group.group_type == "Classic"
+        assert group.group_type == "classic"
         assert group.protocol_type == ("" if group.group_id == "simple" else "consumer")

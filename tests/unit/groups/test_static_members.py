@@ -64,9 +64,7 @@ def test_the_former_id_is_fenced(driver: Driver) -> None:
     assert driver.heartbeat(follower, 1, instance="f") is ErrorCode.FENCED_INSTANCE_ID
     assert driver.sync(follower, 1, instance="f").reply.error is ErrorCode.FENCED_INSTANCE_ID
     assert driver.commit_error(1, member_id=follower, generation=1, instance="f") is ErrorCode.FENCED_INSTANCE_ID
-    assert driver.join(follower, instance="f").reply == JoinReply(
-        ErrorCode.FENCED_INSTANCE_ID, protocol_name=None, member_id=follower
-    )
+    assert driver.join(follower, instance="f").reply == JoinReply(ErrorCode.FENCED_INSTANCE_ID, member_id=follower)
     assert driver.leave((follower, "f")).members[0][2] is ErrorCode.FENCED_INSTANCE_ID
     assert driver.heartbeat(follower, 1) is ErrorCode.UNKNOWN_MEMBER_ID
 
