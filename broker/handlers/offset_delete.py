@@ -1,7 +1,8 @@
 """OffsetDelete (key 47), version 0: drop committed offsets of topics that the group no longer reads (KIP-496).
 
 Behaviour: topics that a member subscribes to are refused with GROUP_SUBSCRIBED_TO_TOPIC; a group with members of
-another protocol type is NON_EMPTY_GROUP, an unknown one GROUP_ID_NOT_FOUND, an empty id INVALID_GROUP_ID, for the whole request.
+another protocol type is NON_EMPTY_GROUP, an unknown one GROUP_ID_NOT_FOUND, an empty id INVALID_GROUP_ID,
+for the whole request.
 Deliberate omissions: none.
 """
 

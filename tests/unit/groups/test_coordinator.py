@@ -27,11 +27,6 @@ def join(group: str) -> JoinCommand:
     return JoinCommand(group, "", None, "c", "/h", 10_000, 10_000, "consumer", (("range", b""),), False, False)
 
 
-async def loaded(bench: Bench) -> None:
-    while bench.groups.loading_partitions():
-        await asyncio.sleep(0)
-
-
 async def test_only_led_partitions_answer() -> None:
     bench = Bench()
     assert (await bench.groups.commit(commit("g"))).error is ErrorCode.NOT_COORDINATOR
@@ -39,7 +34,7 @@ async def test_only_led_partitions_answer() -> None:
     assert (await bench.groups.commit(commit("g"))).error is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
     assert (await bench.groups.list_groups(ListCommand())).error is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
     assert (await bench.groups.heartbeat(HeartbeatCommand("g", 1, "m", None))).error is ErrorCode.NONE
-    await loaded(bench)
+    await bench.groups.wait_loaded()
     assert (await bench.groups.commit(commit("g"))).error is ErrorCode.NONE
     other = next(name for name in "abcdefgh" if bench.groups.partition_for(name) != bench.groups.partition_for("g"))
     assert (await bench.groups.commit(commit(other))).error is ErrorCode.NOT_COORDINATOR
@@ -49,7 +44,7 @@ async def test_only_led_partitions_answer() -> None:
 async def test_a_new_epoch_loads_afresh_and_the_former_waiters_are_sent_away() -> None:
     bench = Bench(GroupSettings(offsets_topic_num_partitions=1))
     bench.groups.on_partitions_led([0])
-    await loaded(bench)
+    await bench.groups.wait_loaded()
     await bench.groups.commit(commit("simple", 7))
     joining = asyncio.ensure_future(bench.groups.join(join("g")))
     await asyncio.sleep(0)
@@ -59,7 +54,7 @@ async def test_a_new_epoch_loads_afresh_and_the_former_waiters_are_sent_away() -
     bench.logs[0] = MemoryCoordinatorLog(bench.logs[0].records, leader_epoch=1)
     bench.groups.on_partitions_led([0])
     assert (await joining).error is ErrorCode.NOT_COORDINATOR
-    await loaded(bench)
+    await bench.groups.wait_loaded()
     reply = await bench.groups.fetch(FetchCommand("simple", [("t", None, [0])]))
     assert reply.topics[0][2][0].offset == 7
     bench.groups.on_partitions_led([])
@@ -71,14 +66,14 @@ async def test_partition_count_follows_the_topic() -> None:
     bench = Bench()
     bench.groups.on_partitions_led(range(7), 7)
     assert {bench.groups.partition_for(f"group-{n}") for n in range(200)} == set(range(7))
-    await loaded(bench)
+    await bench.groups.wait_loaded()
     await bench.close()
 
 
 async def test_a_write_that_does_not_become_durable_times_out() -> None:
     bench = Bench(GroupSettings(offsets_topic_num_partitions=1, commit_timeout_ms=20))
     bench.groups.on_partitions_led([0])
-    await loaded(bench)
+    await bench.groups.wait_loaded()
     bench.logs[0].auto = False
     assert (await bench.groups.commit(commit("g"))).error is ErrorCode.COORDINATOR_NOT_AVAILABLE
     bench.logs[0].settle()
@@ -89,7 +84,7 @@ async def test_a_write_that_does_not_become_durable_times_out() -> None:
 async def test_close_answers_everyone() -> None:
     bench = Bench(GroupSettings(offsets_topic_num_partitions=1))
     bench.groups.on_partitions_led([0])
-    await loaded(bench)
+    await bench.groups.wait_loaded()
     joining = asyncio.ensure_future(bench.groups.join(join("g")))
     await asyncio.sleep(0)
     await bench.close()
@@ -101,7 +96,7 @@ async def test_close_answers_everyone() -> None:
 async def test_a_cancelled_request_leaves_no_trace() -> None:
     bench = Bench(GroupSettings(offsets_topic_num_partitions=1, initial_rebalance_delay_ms=10))
     bench.groups.on_partitions_led([0])
-    await loaded(bench)
+    await bench.groups.wait_loaded()
     joining = asyncio.ensure_future(bench.groups.join(join("g")))
     await asyncio.sleep(0)
     joining.cancel()
@@ -114,7 +109,7 @@ async def test_timers_run_on_the_loop() -> None:
     settings = GroupSettings(offsets_topic_num_partitions=1, initial_rebalance_delay_ms=5)
     bench = Bench(settings)
     bench.groups.on_partitions_led([0])
-    await loaded(bench)
+    await bench.groups.wait_loaded()
     reply = await asyncio.wait_for(bench.groups.join(join("g")), 2)
     assert reply.error is ErrorCode.NONE
     assert reply.generation == 1
