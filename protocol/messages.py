@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import datetime
 import struct
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -76,8 +76,7 @@ def field(entity: Any, name: str, default: Any) -> Any:
     try:
         return getattr(entity, name)
     except AttributeError:
-        entity_type: Hashable = type(entity)
-        if entity_has_field_in_any_version(entity_type, name):
+        if entity_has_field_in_any_version(entity.__class__, name):
             return default
         raise
 

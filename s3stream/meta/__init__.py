@@ -2,7 +2,7 @@
 
 from s3stream.meta.commands_identity import allocate_ids_in, next_revision_in, revision_in
 from s3stream.meta.commands_streams import create_streams_in, delete_streams_in
-from s3stream.meta.sqlite import InlineRunner, SqliteDatabase, ThreadRunner
+from s3stream.meta.sqlite import InlineRunner, SqliteDatabase, ThreadRunner, open_sqlite
 from s3stream.meta.store import MetaStore
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "create_streams_in",
     "delete_streams_in",
     "next_revision_in",
+    "open_sqlite",
     "revision_in",
 ]

@@ -13,7 +13,7 @@ from s3stream.ports import Tx
 
 _RANGE_COLUMNS = (
     "SELECT r.stream_id, r.start_offset, r.end_offset, r.object_id, o.object_key, r.position, r.size_bytes,"
-    " r.max_timestamp_ms, r.flags, r.records, r.state_position, r.state_size"
+    " r.max_timestamp_ms, r.flags, r.records, r.state_position, r.state_size, o.size_bytes"
     " FROM object_range r JOIN object o ON o.object_id = r.object_id"
 )
 _NO_OWNER = -1

@@ -52,7 +52,8 @@ class StreamRow(NamedTuple):
 
 class RangeRow(NamedTuple):
     """One run of one stream in one object. `[position, position + size_bytes)` are its data blocks; its STATE block is
-    at `[state_position, state_position + state_size)` (size 0: none). `flags`: object_format.RANGE_HAS_*."""
+    at `[state_position, state_position + state_size)` (size 0: none). `flags`: object_format.RANGE_HAS_*.
+    `object_size_bytes` is that of the whole object: its footer and index are found from its end."""
 
     stream_id: int
     start_offset: int
@@ -66,6 +67,7 @@ class RangeRow(NamedTuple):
     records: int
     state_position: int
     state_size: int
+    object_size_bytes: int
 
 
 class RunRange(NamedTuple):

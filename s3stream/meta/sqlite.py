@@ -12,13 +12,14 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from s3stream.errors import Fatal, Invalid, StreamError
 from s3stream.meta.sqlite_errors import translate
 from s3stream.meta.sqlite_runner import InlineRunner, Runner, ThreadRunner
 
-__all__ = ["InlineRunner", "SqliteDatabase", "ThreadRunner"]
+__all__ = ["InlineRunner", "SqliteDatabase", "ThreadRunner", "open_sqlite"]
 
 T = TypeVar("T")
 
@@ -192,6 +193,20 @@ class SqliteDatabase:
                 connection.close()
             except sqlite3.Error as error:
                 raise translate(error, self._path) from error
+
+
+async def open_sqlite(path: str | Path) -> SqliteDatabase:
+    """The database in the file `path` with its writer thread, opened and locked; ":memory:" runs inline instead.
+
+    Invalid if another process has it open, Corrupt if it is no database."""
+    runner: Runner = InlineRunner() if str(path) == ":memory:" else ThreadRunner()
+    database = SqliteDatabase(str(path), runner)
+    try:
+        await database.transact(_create_migration_table)
+    except BaseException:
+        await database.close()
+        raise
+    return database
 
 
 def _drive(command: Coroutine[Any, Any, T]) -> T:

@@ -1,0 +1,87 @@
+"""The outside world of one broker: disk, store, database, clock, chance. Chosen here and nowhere else.
+
+The simulation builds an `Adapters` of its own; everything behind it is unmodified.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from broker.settings import Settings
+from s3stream.meta.sqlite import open_sqlite
+from s3stream.ports import Clock, Database, ObjectStore, WalDevice
+from s3stream.stores import StoreSettings, open_store
+from s3stream.wal.device_folder import FolderWalDevice
+from s3stream.wal.device_memory import MemoryWalDevice
+
+MEMORY = "memory:"
+
+
+class SystemClock:
+    """The machine's wall clock."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+
+@dataclass(slots=True)
+class Adapters:
+    """What a broker runs on. `incarnation` names this start of the process."""
+
+    clock: Clock
+    rng: random.Random
+    incarnation: str
+    wal_device: WalDevice
+    store: ObjectStore
+    database: Database
+
+    async def close(self) -> None:
+        """The WAL device is closed by the WAL."""
+        await self.store.close()
+        await self.database.close()
+
+
+OpenAdapters = Callable[[Settings], Awaitable[Adapters]]
+
+
+async def open_adapters(settings: Settings) -> Adapters:
+    """The real ones: SQLite and WAL files in `data.dir`, the store of `store.url`; `data.dir=memory:` keeps it all in
+    memory."""
+    rng = random.SystemRandom()
+    in_memory = settings.broker.data_dir == MEMORY
+    data_dir = Path(settings.broker.data_dir)
+    if not in_memory:
+        data_dir.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - before anything is served
+    wal = settings.wal
+    device: WalDevice
+    if in_memory:
+        device = MemoryWalDevice(wal.segment_size_bytes)
+    else:
+        device = FolderWalDevice(Path(wal.directory) if wal.directory else data_dir / "wal", wal.segment_size_bytes)
+    database = await open_sqlite(":memory:" if in_memory else data_dir / "metadata.db")
+    try:
+        url = settings.store.url or ("memory:" if in_memory else (data_dir / "objects").absolute().as_uri())
+        store = await open_store(url, _store_settings(settings))
+    except BaseException:
+        await database.close()
+        await device.close()
+        raise
+    return Adapters(SystemClock(), rng, f"{rng.getrandbits(64):016x}", device, store, database)
+
+
+def _store_settings(settings: Settings) -> StoreSettings:
+    store = settings.store
+    return StoreSettings(
+        endpoint=store.s3_endpoint,
+        region=store.s3_region,
+        access_key_id=store.s3_access_key_id,
+        secret_access_key=store.s3_secret_access_key,
+        session_token=store.s3_session_token,
+        path_style=store.s3_path_style,
+        request_timeout_ms=store.request_timeout_ms,
+        inflight_bytes=store.inflight_bytes,
+    )

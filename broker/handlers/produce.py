@@ -1,0 +1,189 @@
+"""Produce (key 0), versions 3 to 13 (0 to 2 are advertised for old librdkafka and answered with UNSUPPORTED_VERSION).
+
+Behaviour: acks 0, 1 and all; 1 and all both wait for the WAL. Effects in arrival order, answers in arrival order, many
+in flight per connection, no task or future on this path. Idempotent producers (KIP-98); topic ids from version 13
+(KIP-516); error messages from version 8 (KIP-467).
+When the WAL or the un-uploaded tail is full the request, and with it its connection, waits for room up to the request's
+time-out, then is refused with NOT_ENOUGH_REPLICAS: retriable, and nothing was written.
+Deliberate omissions: transactional batches are refused (INVALID_TXN_STATE) until transactions are served; topics are
+never created here (as in Kafka: Metadata creates them).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from protocol.errors import ErrorCode
+from protocol.headers import RequestHeader
+from protocol.produce import ProduceRequest, encode_produce_response, parse_produce_request
+
+if TYPE_CHECKING:
+    from broker.net.connection import Connection, Reply
+    from broker.partitions.log import PartitionLog
+    from broker.services import Services
+
+_BY_ID_FROM_VERSION = 13
+
+TopicResult = tuple[str, bytes, list[tuple[Any, ...]]]
+
+
+class PendingProduce:
+    """A request whose batches are appended and not all durable yet."""
+
+    __slots__ = ("counters", "remaining", "reply", "request", "results")
+
+    def __init__(self, services: Services, reply: Reply | None, request: tuple[int, int]) -> None:
+        self.counters = services.counters
+        self.reply = reply
+        self.request = request
+        self.results: list[TopicResult] = []
+        self.remaining = 1  # for `begin`'s own hand
+
+    def durable(self, error: BaseException | None) -> None:
+        """One batch less to wait for. An error means that the WAL has failed: the outcome is unknown, so no answer."""
+        reply = self.reply
+        if error is not None:
+            if reply is not None:
+                self.reply = None
+                reply.connection.refuse(f"the write-ahead log failed: {error}")
+            return
+        self.remaining -= 1
+        if self.remaining == 0 and reply is not None:
+            self.reply = None
+            self.counters.produce_seconds.observe(reply.connection.loop.time() - reply.started_at)
+            version, correlation_id = self.request
+            reply.send((encode_produce_response(version, correlation_id, self.results),))
+
+    def expire(self) -> None:
+        """The request's own time-out passed before the batches were durable: they may yet become so."""
+        reply = self.reply
+        if reply is None:
+            return
+        self.reply = None
+        version, correlation_id = self.request
+        for _, _, partitions in self.results:
+            partitions[:] = [
+                row if row[1] else (row[0], ErrorCode.REQUEST_TIMED_OUT, -1, -1, -1, (), None, None)
+                for row in partitions
+            ]
+        reply.send((encode_produce_response(version, correlation_id, self.results),))
+
+
+def handle(services: Services, connection: Connection, header: RequestHeader, frame: memoryview) -> None:
+    """Append what the frame holds, now or as soon as there is room. Raises MalformedRequest."""
+    request = parse_produce_request(header.api_version, frame, header.body_offset)
+    services.counters.produce_requests += 1
+    services.counters.produced_bytes += len(frame)
+    logs = _logs_to_load(services, header.api_version, request)
+    if logs or not services.engine.admit(len(frame)):
+        services.counters.produce_held += 1
+        connection.run_held(_begin_later(services, connection, header, request, len(frame), logs))
+    else:
+        _begin(services, connection, header, request)
+
+
+async def _begin_later(
+    services: Services,
+    connection: Connection,
+    header: RequestHeader,
+    request: ProduceRequest,
+    size: int,
+    logs: list[PartitionLog],
+) -> None:
+    loop = connection.loop
+    deadline = loop.time() + max(request.timeout_ms, 1) / 1000
+    for log in logs:
+        await log.load()
+    while not services.engine.admit(size):
+        room: asyncio.Future[None] = loop.create_future()
+        services.engine.when_relieved(lambda room=room: room.done() or room.set_result(None))  # type: ignore[misc]
+        try:
+            await asyncio.wait_for(room, deadline - loop.time())
+        except TimeoutError:
+            _refuse_all(services, connection, header, request, ErrorCode.NOT_ENOUGH_REPLICAS)
+            return
+    _begin(services, connection, header, request)
+
+
+def _logs_to_load(services: Services, version: int, request: ProduceRequest) -> list[PartitionLog]:
+    topics = services.partitions.by_id if version >= _BY_ID_FROM_VERSION else services.partitions.by_name
+    unready = []
+    for key, partitions in request.topics:
+        topic = topics.get(key)  # type: ignore[call-overload]
+        if topic is not None:
+            for index, _ in partitions:
+                log = topic.get(index)
+                if log is not None and log.producers is None:
+                    unready.append(log)
+    return unready
+
+
+def _begin(services: Services, connection: Connection, header: RequestHeader, request: ProduceRequest) -> None:
+    """Every batch of the request is appended or refused here, in one turn of the loop."""
+    acks = request.acks
+    if acks not in (-1, 0, 1):
+        _refuse_all(services, connection, header, request, ErrorCode.INVALID_REQUIRED_ACKS)
+        return
+    version = header.api_version
+    by_id = version >= _BY_ID_FROM_VERSION
+    topics = services.partitions.by_id if by_id else services.partitions.by_name
+    reply = connection.open_reply() if acks else None
+    pending = PendingProduce(services, reply, (version, header.correlation_id))
+    results = pending.results
+    failed = False
+    for key, partitions in request.topics:
+        topic = topics.get(key)  # type: ignore[call-overload]
+        rows: list[tuple[Any, ...]] = []
+        for index, records in partitions:
+            log = None if topic is None else topic.get(index)
+            if log is None or log.topic.internal:
+                error = _no_log_error(log, by_id)
+                rows.append((index, error, -1, -1, -1, (), None, None))
+                failed = True
+                continue
+            if not records:
+                rows.append(
+                    (index, ErrorCode.INVALID_RECORD, -1, -1, -1, (), "the partition has no record batch", None)
+                )
+                failed = True
+                continue
+            pending.remaining += 1
+            error, base_offset, append_time_ms, message = log.append(records, pending.durable)
+            if error:
+                pending.remaining -= 1
+                failed = True
+                rows.append((index, error, -1, -1, -1, (), message, None))
+            else:
+                rows.append((index, 0, base_offset, append_time_ms, log.stream.start_offset, (), None, None))
+        results.append((key, b"", rows) if not by_id else ("", key, rows))  # type: ignore[arg-type]
+    if failed:
+        services.counters.produce_errors += 1
+        if reply is None:
+            connection.refuse("a produce request with acks=0 failed; closing tells the client, as Kafka does")
+            return
+    if reply is not None:
+        reply.deadline = reply.started_at + max(request.timeout_ms, 1) / 1000
+        reply.overdue = pending
+    pending.durable(None)
+
+
+def _no_log_error(log: PartitionLog | None, by_id: bool) -> ErrorCode:
+    if log is not None:
+        return ErrorCode.INVALID_TOPIC_EXCEPTION  # an internal topic: written by the broker alone
+    return ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def _refuse_all(
+    services: Services, connection: Connection, header: RequestHeader, request: ProduceRequest, error: ErrorCode
+) -> None:
+    services.counters.produce_errors += 1
+    if request.acks == 0:
+        connection.refuse(f"a produce request with acks=0 failed: {error.name}")
+        return
+    by_id = header.api_version >= _BY_ID_FROM_VERSION
+    results: list[TopicResult] = []
+    for key, partitions in request.topics:
+        rows = [(index, error, -1, -1, -1, (), None, None) for index, _ in partitions]
+        results.append(("", key, rows) if by_id else (key, b"", rows))  # type: ignore[arg-type]
+    connection.open_reply().send((encode_produce_response(header.api_version, header.correlation_id, results),))

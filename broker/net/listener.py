@@ -1,0 +1,133 @@
+"""The set of open connections of one listening socket: limits, idle time-outs, orderly shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from broker.net.connection import Connection
+from protocol.errors import MalformedRequest
+
+_SWEEP_S = 0.5
+_log = logging.getLogger("weir.net")
+
+
+class ReceiveArena(Protocol):
+    """What a connection needs of the arena (`s3stream.arena.Arena`)."""
+
+    def allocate(self, size: int, /) -> memoryview: ...
+
+    def reserve(self, min_size: int, /) -> memoryview: ...
+
+    def commit(self, reserved: memoryview, used: int, /) -> None: ...
+
+
+Dispatch = Callable[[Connection, "memoryview | bytes"], None]
+
+
+class Listener:
+    """Owns the server socket and its connections. `dispatch(connection, frame)` is called once per request frame."""
+
+    def __init__(
+        self,
+        *,
+        arena: ReceiveArena,
+        dispatch: Dispatch,
+        on_lost: Callable[[Connection], None],
+        max_request_size_bytes: int,
+        max_connections: int,
+        connections_max_idle_ms: int,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.arena = arena
+        self.dispatch = dispatch
+        self.connections: dict[Connection, None] = {}
+        self.accepted = 0
+        self.refusals = 0
+        self.crashes = 0
+        self._on_lost = on_lost
+        self._max_request_size_bytes = max_request_size_bytes
+        self._max_connections = max_connections
+        self._max_idle_s = connections_max_idle_ms / 1000
+        self._server: asyncio.AbstractServer | None = None
+        self._sweep: asyncio.TimerHandle | None = None
+        self._drained: asyncio.Future[None] | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port (of use when asked for port 0). OSError when it is taken."""
+        server = await self.loop.create_server(lambda: Connection(self), host, port, backlog=1024)
+        self._server = server
+        self._schedule_sweep()
+        sockets = getattr(server, "sockets", None)
+        return int(sockets[0].getsockname()[1]) if sockets else port
+
+    def check_size(self, size: int) -> None:
+        """MalformedRequest for a frame size that no request may have."""
+        if size < 8 or size > self._max_request_size_bytes:
+            raise MalformedRequest(
+                f"frame size {size}: expected 8 to {self._max_request_size_bytes} bytes (socket.request.max.bytes)"
+            )
+
+    # -- called by connections -------------------------------------------------------------------------------------
+
+    def opened(self, connection: Connection) -> None:
+        self.accepted += 1
+        self.connections[connection] = None
+        if len(self.connections) > self._max_connections:
+            connection.refuse(f"more than {self._max_connections} connections (max.connections)")
+
+    def lost(self, connection: Connection) -> None:
+        self.connections.pop(connection, None)
+        self._on_lost(connection)
+        if self._drained is not None and not self.connections and not self._drained.done():
+            self._drained.set_result(None)
+
+    def refused(self, connection: Connection, reason: str) -> None:
+        self.refusals += 1
+        _log.warning("closing connection", extra={"peer": connection.peer, "reason": reason})
+
+    def crashed(self, connection: Connection, error: BaseException) -> None:
+        self.crashes += 1
+        _log.error("request failed", extra={"peer": connection.peer}, exc_info=error)
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def _schedule_sweep(self) -> None:
+        self._sweep = self.loop.call_later(_SWEEP_S, self._look_at_all)
+
+    def _look_at_all(self) -> None:
+        """One timer for all connections: requests past their time-out, connections past their idle time."""
+        now = self.loop.time()
+        oldest = now - self._max_idle_s if self._max_idle_s > 0 else float("-inf")
+        for connection in list(self.connections):
+            if connection.idle:
+                if connection.last_active < oldest:
+                    connection.close_when_answered()
+            else:
+                connection.expire_overdue(now)
+        self._schedule_sweep()
+
+    # -- shutdown --------------------------------------------------------------------------------------------------
+
+    def stop_accepting(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        if self._sweep is not None:
+            self._sweep.cancel()
+
+    async def close(self, timeout_s: float) -> None:
+        """Stop listening, let every owed answer leave, then close; what is still open after `timeout_s` is cut."""
+        self.stop_accepting()
+        for connection in list(self.connections):
+            connection.close_when_answered()
+        if self.connections:
+            self._drained = self.loop.create_future()
+            try:
+                await asyncio.wait_for(self._drained, timeout_s)
+            except TimeoutError:
+                for connection in list(self.connections):
+                    connection.refuse("shutting down")
+        if self._server is not None:
+            await self._server.wait_closed()

@@ -1,0 +1,1 @@
+"""Kafka partitions on streams: producer state, batch rules, offsets by time."""

@@ -1,0 +1,230 @@
+"""`PartitionLog`: a Kafka partition's view of its stream. What a batch must be to get in, and who waits for it.
+
+Everything that refuses a batch happens before its offset is assigned; after that the batch becomes durable or this
+process never acknowledges anything again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from broker.partitions.producer_state import ProducerState, SentBatch
+from broker.partitions.recompress import as_topic_codec
+from protocol.errors import ErrorCode
+from protocol.record_batch import (
+    BatchHeader,
+    InvalidBatch,
+    assign,
+    parse_batch_header,
+    set_log_append_time,
+    validate_produce_batch,
+)
+from protocol.record_codec import repair_max_timestamp
+from s3stream.ports import Clock
+
+if TYPE_CHECKING:
+    from broker.partitions.registry import TopicLogs
+    from s3stream.stream import Stream
+
+Done = Callable[[BaseException | None], None]
+
+
+class Waiter(Protocol):
+    """A fetch that waits for data of several logs."""
+
+    def data_arrived(self, log: PartitionLog) -> None: ...
+
+    def log_gone(self, log: PartitionLog) -> None: ...
+
+
+class Appended(NamedTuple):
+    """Answer to one produced batch. `base_offset` is -1 when refused; `append_time_ms` -1 for CreateTime topics."""
+
+    error: ErrorCode
+    base_offset: int = -1
+    append_time_ms: int = -1
+    message: str | None = None
+
+
+class PartitionLog:
+    """Owned by this broker at `stream.epoch` (= leader epoch). All methods run on the event loop and never wait."""
+
+    __slots__ = ("clock", "epochs", "index", "producers", "stream", "topic", "waiters")
+
+    def __init__(self, topic: TopicLogs, index: int, stream: Stream, clock: Clock) -> None:
+        self.topic = topic
+        self.index = index
+        self.stream = stream
+        self.clock = clock
+        # A stream that never held a record has no producers to remember; any other is loaded at the first need.
+        self.producers: ProducerState | None = ProducerState() if stream.next_offset == 0 else None
+        self.waiters: dict[Waiter, None] | None = None
+        self.epochs: list[tuple[int, int]] | None = None
+        stream.listener = self
+
+    # -- positions -------------------------------------------------------------------------------------------------
+
+    @property
+    def leader_epoch(self) -> int:
+        return self.stream.epoch
+
+    @property
+    def log_start_offset(self) -> int:
+        return self.stream.start_offset
+
+    @property
+    def high_watermark(self) -> int:
+        return self.stream.durable_end
+
+    @property
+    def last_stable_offset(self) -> int:
+        """No transactions are served yet, so nothing is unstable below the high watermark."""
+        return self.stream.durable_end
+
+    @property
+    def log_end_offset(self) -> int:
+        return self.stream.next_offset
+
+    # -- produce ---------------------------------------------------------------------------------------------------
+
+    async def load(self) -> None:
+        """Make `producers` ready: the last committed STATE and the tail after it."""
+        if self.producers is not None:
+            return
+        state, tail = await self.stream.load_state()
+        if self.producers is None:
+            producers = ProducerState.decode(state)
+            producers.replay(tail)
+            self.producers = producers
+
+    def append(self, records: memoryview, done: Done) -> Appended:
+        """One produced RecordBatch v2, writable, owned by the log from here on.
+
+        On NONE `done` is called once the batch (or, for a duplicate, the original) is durable; on an error it never is.
+        The caller has made sure of `engine.admit` and of `producers is not None`.
+        """
+        config = self.topic.config
+        try:
+            header = validate_produce_batch(records, max_batch_bytes=config.max_message_bytes)
+            if header.max_timestamp_is_unset:
+                repair_max_timestamp(records)
+                header = parse_batch_header(records)
+            if config.compression_type != "producer":
+                records, header = as_topic_codec(records, header, config)
+        except InvalidBatch as error:
+            return Appended(error.error_code, message=error.message)
+        if header.producer_id >= 0:
+            if header.is_transactional:
+                return Appended(ErrorCode.INVALID_TXN_STATE, message="transactions are not served")
+            assert self.producers is not None
+            verdict = self.producers.check(header)
+            if verdict is not None:
+                if isinstance(verdict, SentBatch):
+                    self.stream.when_durable(verdict.last_offset + 1, done)
+                    return Appended(ErrorCode.NONE, verdict.base_offset, self._append_time_of(verdict))
+                return Appended(verdict, message=self._sequence_message(header))
+        append_time_ms = -1
+        max_timestamp = header.max_timestamp
+        if config.log_append_time:
+            append_time_ms = max_timestamp = self.clock.now_ms()
+        elif (refused := self._check_timestamps(header)) is not None:
+            return refused
+        stream = self.stream
+        base_offset = stream.next_offset
+        assign(records, base_offset, stream.epoch)
+        if append_time_ms >= 0:
+            set_log_append_time(records, append_time_ms)
+        stream.append(records, header.record_count, max_timestamp, done)
+        if header.producer_id >= 0:
+            self.producers.record(header, base_offset)  # type: ignore[union-attr]
+        return Appended(ErrorCode.NONE, base_offset, append_time_ms)
+
+    def append_internal(self, batch: memoryview, record_count: int, timestamp_ms: int, done: Done) -> int:
+        """A batch that the broker itself made (internal topics); returns its base offset."""
+        stream = self.stream
+        base_offset = stream.next_offset
+        assign(batch, base_offset, stream.epoch)
+        stream.append(batch, record_count, timestamp_ms, done)
+        return base_offset
+
+    def _append_time_of(self, sent: SentBatch) -> int:
+        return sent.timestamp if self.topic.config.log_append_time else -1
+
+    def _check_timestamps(self, header: BatchHeader) -> Appended | None:
+        """`message.timestamp.before.max.ms` and `.after.max.ms` (KIP-937), judged by the batch header."""
+        config = self.topic.config
+        newest = header.max_timestamp
+        if newest == -1:
+            return None
+        now_ms = self.clock.now_ms()
+        if newest - now_ms > config.timestamp_after_max_ms:
+            return Appended(
+                ErrorCode.INVALID_TIMESTAMP,
+                message=f"timestamp {newest} is more than {config.timestamp_after_max_ms} ms ahead of {now_ms}"
+                " (message.timestamp.after.max.ms)",
+            )
+        if now_ms - header.base_timestamp > config.timestamp_before_max_ms:
+            return Appended(
+                ErrorCode.INVALID_TIMESTAMP,
+                message=f"timestamp {header.base_timestamp} is more than {config.timestamp_before_max_ms} ms"
+                f" before {now_ms} (message.timestamp.before.max.ms)",
+            )
+        return None
+
+    def _sequence_message(self, header: BatchHeader) -> str:
+        assert self.producers is not None
+        producer = self.producers.producers[header.producer_id]
+        last = producer.batches[-1].last_sequence if producer.batches else -1
+        return (
+            f"producer {header.producer_id} epoch {header.producer_epoch} sequence {header.base_sequence}:"
+            f" the log has epoch {producer.epoch} and last sequence {last}"
+        )
+
+    # -- waiting for data ------------------------------------------------------------------------------------------
+
+    def add_waiter(self, waiter: Waiter) -> None:
+        if self.waiters is None:
+            self.waiters = {}
+        self.waiters[waiter] = None
+
+    def remove_waiter(self, waiter: Waiter) -> None:
+        waiters = self.waiters
+        if waiters is not None:
+            waiters.pop(waiter, None)
+            if not waiters:
+                self.waiters = None
+
+    def on_durable(self, stream: Stream) -> None:
+        """The high watermark has moved (once per flush group)."""
+        if self.waiters is not None:
+            for waiter in list(self.waiters):
+                waiter.data_arrived(self)
+
+    def gone(self) -> None:
+        """The partition was deleted or is no longer led here: whoever waits must look again."""
+        if self.waiters is not None:
+            for waiter in list(self.waiters):
+                waiter.log_gone(self)
+            self.waiters = None
+
+    # -- epochs ----------------------------------------------------------------------------------------------------
+
+    async def epoch_history(self) -> list[tuple[int, int]]:
+        """(leader epoch, start offset), ascending; the only history there is."""
+        if self.epochs is None:
+            self.epochs = list(await self.stream.epochs())
+        return self.epochs
+
+    def end_offset_for_epoch(self, history: list[tuple[int, int]], epoch: int) -> tuple[int, int]:
+        """(epoch, end offset) of the newest epoch not above `epoch`; (-1, -1) when unknown.
+
+        Source: LeaderEpochFileCache.endOffsetFor.
+        """
+        if epoch == self.leader_epoch:
+            return epoch, self.stream.durable_end
+        higher = next(((e, start) for e, start in history if e > epoch), None)
+        if higher is None:
+            return -1, -1
+        floor = max((e for e, _ in history if e <= epoch), default=epoch)
+        return floor, max(higher[1], self.stream.start_offset)

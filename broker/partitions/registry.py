@@ -1,0 +1,102 @@
+"""The logs that this broker leads, found by topic name or id: the first look-up of every produce and fetch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from broker.cluster.controller import ImageChange, LogToOpen
+from broker.configs import TopicConfig
+from broker.partitions.log import PartitionLog
+from s3stream.ports import Clock
+
+if TYPE_CHECKING:
+    from s3stream.engine import StreamEngine
+
+
+class TopicLogs:
+    """One topic's logs by index (None: not led here) and its effective config."""
+
+    __slots__ = ("config", "internal", "logs", "name", "topic_id")
+
+    def __init__(self, name: str, topic_id: bytes, config: TopicConfig, internal: bool) -> None:
+        self.name = name
+        self.topic_id = topic_id
+        self.config = config
+        self.internal = internal
+        self.logs: list[PartitionLog | None] = []
+
+    def get(self, index: int) -> PartitionLog | None:
+        return self.logs[index] if 0 <= index < len(self.logs) else None
+
+
+class Partitions:
+    """Registry of open logs; the `PartitionHost` of the controller and a subscriber of its images."""
+
+    def __init__(self, engine: StreamEngine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._by_stream: dict[int, PartitionLog] = {}
+        self.by_name: dict[str, TopicLogs] = {}
+        self.by_id: dict[bytes, TopicLogs] = {}
+
+    def get(self, topic: str, index: int) -> PartitionLog | None:
+        logs = self.by_name.get(topic)
+        return None if logs is None else logs.get(index)
+
+    def by_stream(self, stream_id: int) -> PartitionLog | None:
+        return self._by_stream.get(stream_id)
+
+    def all(self) -> Iterator[PartitionLog]:
+        return iter(self._by_stream.values())
+
+    def __len__(self) -> int:
+        return len(self._by_stream)
+
+    async def open_new(self, logs: Sequence[LogToOpen]) -> Mapping[int, int]:
+        """Open the streams in one transaction; leader epoch by stream id. Ready to serve when it returns."""
+        streams = await self._engine.open_streams([log.stream_id for log in logs])
+        by_id = {stream.stream_id: stream for stream in streams}
+        epochs: dict[int, int] = {}
+        for asked in logs:
+            stream = by_id.get(asked.stream_id)
+            if stream is None:
+                continue  # deleted meanwhile: the metadata no longer has it
+            topic = self.by_name.get(asked.topic)
+            if topic is None or topic.topic_id != asked.topic_id.bytes:
+                topic = TopicLogs(asked.topic, asked.topic_id.bytes, asked.config, asked.internal)
+                self.by_name[asked.topic] = topic
+                self.by_id[topic.topic_id] = topic
+            topic.logs.extend([None] * (asked.partition + 1 - len(topic.logs)))
+            log = PartitionLog(topic, asked.partition, stream, self._clock)
+            topic.logs[asked.partition] = log
+            self._by_stream[asked.stream_id] = log
+            epochs[asked.stream_id] = stream.epoch
+        return epochs
+
+    async def drop(self, stream_ids: Sequence[int]) -> None:
+        """Deleted partitions: requests get UNKNOWN_TOPIC, waiting fetches look again, memory is given back."""
+        for stream_id in stream_ids:
+            log = self._by_stream.pop(stream_id, None)
+            if log is None:
+                continue
+            topic = log.topic
+            topic.logs[log.index] = None
+            if self.by_name.get(topic.name) is topic and not any(topic.logs):
+                del self.by_name[topic.name]
+            if not any(topic.logs):
+                self.by_id.pop(topic.topic_id, None)
+            log.gone()
+        await self._engine.delete_streams(stream_ids)
+
+    def image_changed(self, change: ImageChange) -> None:
+        """Deleted topics are unknown at once; changed configs hold from the next batch on."""
+        for deleted in change.deleted:
+            topic = self.by_name.get(deleted.name)
+            if topic is not None and topic.topic_id == deleted.id_bytes:
+                del self.by_name[deleted.name]
+                self.by_id.pop(topic.topic_id, None)
+        for changed in change.reconfigured:
+            topic = self.by_name.get(changed.name)
+            if topic is not None:
+                topic.config = changed.config

@@ -1,0 +1,194 @@
+"""The write side: append to the WAL and the tail cache, acknowledge by flush group. No task, no future per append.
+
+Invariants: a frame enters WAL and tail cache in one step, in offset order per stream; `durable_end` moves only when
+the WAL says so; after a WAL failure nothing is acknowledged ever again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from s3stream.errors import Fatal
+from s3stream.metrics import EngineMetrics
+from s3stream.ports import Done, Wal
+from s3stream.stream import Stream
+from s3stream.tail_cache import TailCache
+
+Entry = tuple[Stream, int, Done | None]
+"""(stream, end offset, done): what the WAL hands back when a frame is durable."""
+
+
+class AppendPath:
+    """Owns the order of appends, the acknowledgements and the book of un-uploaded bytes."""
+
+    def __init__(
+        self,
+        tail: TailCache,
+        metrics: EngineMetrics,
+        on_group: Callable[[], None],
+        on_failure: Callable[[Fatal], None],
+    ) -> None:
+        self._tail = tail
+        self._metrics = metrics
+        self._on_group, self._on_failure = on_group, on_failure
+        self._wal: Wal | None = None
+        self._pending: deque[Entry] = deque()
+        self._group_since = 0.0
+        self._dirty: dict[int, Stream] = {}
+        self.tail_bytes = 0
+        self.failure: Fatal | None = None
+
+    def attach(self, wal: Wal) -> None:
+        """The WAL needs `on_durable` of this object to exist first, so it comes second."""
+        self._wal = wal
+
+    @property
+    def wal(self) -> Wal:
+        if self._wal is None:
+            raise Fatal("no WAL attached yet")
+        return self._wal
+
+    @property
+    def dirty(self) -> Iterable[Stream]:
+        """Streams with bytes that are in no committed object, longest dirty first."""
+        return self._dirty.values()
+
+    @property
+    def pending(self) -> int:
+        """Appends that are not durable yet."""
+        return len(self._pending)
+
+    def append(
+        self, stream: Stream, payload: memoryview, record_count: int, max_timestamp_ms: int, done: Done | None
+    ) -> None:
+        """See `Stream.append`. On a stream that is gone nothing is written and `done` gets the reason."""
+        if stream.gone is not None:
+            if done is not None:
+                asyncio.get_running_loop().call_soon(done, stream.gone)
+            return
+        base = stream.next_offset
+        end = base + record_count
+        stream.next_offset = end
+        entry = (stream, end, done)
+        if not self._pending:
+            self._group_since = asyncio.get_running_loop().time()
+        self._pending.append(entry)
+        lsn = self.wal.append(stream.stream_id, stream.epoch, base, record_count, max_timestamp_ms, payload, entry)
+        self._add_to_tail(stream, base, end, max_timestamp_ms, lsn, payload)
+        self._metrics.appends += 1
+        self._metrics.append_bytes += len(payload)
+
+    def restore(
+        self, stream: Stream, base: int, end: int, max_timestamp_ms: int, lsn: int, payload: memoryview
+    ) -> None:
+        """Take a frame that recovery found: durable already."""
+        self._add_to_tail(stream, base, end, max_timestamp_ms, lsn, payload)
+        stream.next_offset = stream.durable_end = end
+
+    def _add_to_tail(
+        self, stream: Stream, base: int, end: int, max_timestamp_ms: int, lsn: int, payload: memoryview
+    ) -> None:
+        self._tail.append(stream.stream_id, base, end, max_timestamp_ms, lsn, payload)
+        size = len(payload)
+        if not stream.tail_bytes:
+            stream.dirty_since = asyncio.get_running_loop().time()
+            self._dirty[stream.stream_id] = stream
+        stream.tail_bytes += size
+        self.tail_bytes += size
+
+    def on_durable(self, entries: Sequence[object]) -> None:
+        """The WAL's callback: one flush group is durable. Ends first, then `done` in order, then each listener once."""
+        if self.failure is not None:
+            return
+        loop = asyncio.get_running_loop()
+        touched: dict[int, Stream] = {}
+        acked: list[Done] = []
+        pending = self._pending
+        for entry in entries:
+            expected = pending.popleft()
+            if entry is not expected:
+                raise Fatal(f"the WAL reports {entry!r} durable, {expected!r} was appended before it")
+            stream, end, done = expected
+            stream.durable_end = end
+            touched[stream.stream_id] = stream
+            if done is not None:
+                acked.append(done)
+        now = loop.time()
+        self._metrics.wal_groups += 1
+        self._metrics.wal_group_entries.observe(len(entries))
+        self._metrics.ack_seconds.observe(now - self._group_since)
+        self._group_since = now
+        for stream in touched.values():
+            if stream.waiters is not None:
+                acked.extend(_take_reached(stream))
+        _call_all(loop, acked, None)
+        for stream in touched.values():
+            if stream.listener is not None:
+                try:
+                    stream.listener.on_durable(stream)
+                except Exception as error:  # noqa: BLE001 - a listener's bug must not cost others their acknowledgement
+                    _report(loop, f"listener of stream {stream.stream_id}", error)
+        self._on_group()
+
+    def fail(self, cause: BaseException) -> None:
+        """The WAL cannot promise anything any more: every waiting append gets Fatal, its outcome is unknown."""
+        if self.failure is not None:
+            return
+        self.failure = failure = cause if isinstance(cause, Fatal) else Fatal(f"the WAL failed: {cause!r}")
+        self._metrics.wal_failures += 1
+        self._on_failure(failure)  # marks every stream as gone before anybody is told
+        waiting = [done for _, _, done in self._pending if done is not None]
+        self._pending.clear()
+        _call_all(asyncio.get_running_loop(), waiting, failure)
+
+    def end_stream(self, stream: Stream, reason: BaseException) -> None:
+        """Forget a stream that is deleted, fenced or closed: its waiters get `reason`.
+
+        Appends under way are not waited out: their frames become durable like any other and `done` tells so.
+        """
+        stream.gone = reason
+        if stream.waiters is not None:
+            waiting = [done for _, done in stream.waiters]
+            stream.waiters = None
+            _call_all(asyncio.get_running_loop(), waiting, reason)
+
+    def drop_tail(self, stream: Stream) -> None:
+        """The stream's un-uploaded bytes are of no use to anybody any more."""
+        self._tail.drop(stream.stream_id)
+        if self._dirty.pop(stream.stream_id, None) is not None:
+            self.tail_bytes -= stream.tail_bytes
+            stream.tail_bytes = 0
+
+    def uploaded(self, stream: Stream, end_offset: int, size_bytes: int) -> None:
+        """Everything of the stream below `end_offset`, `size_bytes` of batches, is settled by a commit."""
+        stream.uploaded_end = end_offset
+        self._tail.mark_uploaded(stream.stream_id, end_offset)
+        if self._dirty.pop(stream.stream_id, None) is None:
+            return
+        stream.tail_bytes -= size_bytes
+        self.tail_bytes -= size_bytes
+        if stream.tail_bytes:
+            stream.dirty_since = asyncio.get_running_loop().time()
+            self._dirty[stream.stream_id] = stream
+
+
+def _take_reached(stream: Stream) -> list[Done]:
+    waiters = stream.waiters or []
+    reached = [done for end, done in waiters if end <= stream.durable_end]
+    left = [waiter for waiter in waiters if waiter[0] > stream.durable_end]
+    stream.waiters = left or None
+    return reached
+
+
+def _call_all(loop: asyncio.AbstractEventLoop, callbacks: Sequence[Done], outcome: BaseException | None) -> None:
+    for done in callbacks:
+        try:
+            done(outcome)
+        except Exception as error:  # noqa: BLE001 - one callback's bug must not cost others their answer
+            _report(loop, "a durability callback", error)
+
+
+def _report(loop: asyncio.AbstractEventLoop, who: str, error: BaseException) -> None:
+    loop.call_exception_handler({"message": f"{who} raised", "exception": error})

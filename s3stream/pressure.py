@@ -1,0 +1,104 @@
+"""Back-pressure: whether the engine takes more bytes now, and telling those who wait when it does again.
+
+Every refusal happens here, before an offset is assigned. Three things can be full: the WAL, the tail that is in no
+committed object yet, and the arena that requests are received into.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from s3stream.metrics import EngineMetrics
+
+_POLL_INTERVAL_S = 0.02
+"""While somebody waits: the arena gives no sign when a chunk comes back, so it is looked at."""
+
+
+class ArenaGauge(Protocol):
+    """What pressure needs to know of the arena."""
+
+    def has_room(self, size: int) -> bool: ...
+
+
+class Pressure:
+    """Decides on admission; waiting callbacks run in order of their registration, each once.
+
+    `wal_free_bytes` and `tail_bytes` are asked anew each time. `evict(n)` is called when the arena is full: the tail
+    cache gives back memory of batches that are in objects already.
+    """
+
+    def __init__(
+        self,
+        *,
+        tail_max_bytes: int,
+        wal_free_bytes: Callable[[], int],
+        tail_bytes: Callable[[], int],
+        arena: ArenaGauge | None,
+        evict: Callable[[int], object],
+        metrics: EngineMetrics,
+    ) -> None:
+        self._tail_max_bytes = tail_max_bytes
+        self._wal_free_bytes, self._tail_bytes = wal_free_bytes, tail_bytes
+        self._arena, self._evict, self._metrics = arena, evict, metrics
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._refusing_since: float | None = None
+        self._closed = False
+
+    def admit(self, size_bytes: int) -> bool:
+        """Whether `size_bytes` may be appended now. After True the append itself cannot be refused."""
+        if self._closed or not self._has_room(size_bytes):
+            if self._refusing_since is None and not self._closed:
+                self._refusing_since = asyncio.get_running_loop().time()
+                self._metrics.back_pressure_begins += 1
+            return False
+        if self._refusing_since is not None:
+            self._metrics.back_pressure_seconds += asyncio.get_running_loop().time() - self._refusing_since
+            self._refusing_since = None
+        return True
+
+    def _has_room(self, size_bytes: int) -> bool:
+        if self._wal_free_bytes() < size_bytes:
+            return False
+        tail_bytes = self._tail_bytes()
+        # A request above the bound is taken when it has the tail for itself.
+        if tail_bytes and tail_bytes + size_bytes > self._tail_max_bytes:
+            return False
+        arena = self._arena
+        if arena is not None and not arena.has_room(size_bytes):
+            self._evict(size_bytes)
+            return arena.has_room(size_bytes)
+        return True
+
+    def when_relieved(self, callback: Callable[[], None]) -> None:
+        """Run `callback` once there is room again (or the engine stopped: `admit` then still says no)."""
+        self._waiting.append(callback)
+        self._arm()
+
+    def check(self) -> None:
+        """Something may have become free: wake those who wait, as long as there is room."""
+        for _ in range(len(self._waiting)):
+            if not self._closed and not self._has_room(1):
+                break
+            self._waiting.popleft()()
+        self._arm()
+
+    def close(self) -> None:
+        """Admit nothing more; who waits is told at once."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.check()
+
+    def _arm(self) -> None:
+        if self._waiting and self._timer is None:
+            delay_s = 0.0 if self._closed else _POLL_INTERVAL_S
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._poll)
+
+    def _poll(self) -> None:
+        self._timer = None
+        self.check()

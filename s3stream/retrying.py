@@ -1,0 +1,48 @@
+"""Repeats a call by the kind of its error, for as long as it takes: what an upload or a start cannot go on without."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from s3stream.backoff import Backoff
+from s3stream.errors import Invalid, NotFound, OutcomeUnknown, Retry
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+_LOG_EVERY_TRIES = 10
+
+
+class Retrying:
+    """Retry and OutcomeUnknown are repeated, so what is called must be idempotent by a natural key."""
+
+    def __init__(self, base_ms: int, max_ms: int, rng: random.Random, on_failure: Callable[[], None]) -> None:
+        self._base_ms, self._max_ms, self._rng = base_ms, max_ms, rng
+        self._on_failure = on_failure
+
+    async def until_settled(self, what: str, call: Callable[[], Awaitable[T]], *, also_invalid: bool = False) -> T:
+        """The result of `call`; every other kind of error passes through.
+
+        `also_invalid`: a store that refuses for good (credentials, bucket) is asked again too, since an operator can
+        mend that and nothing acknowledged may be dropped meanwhile.
+        """
+        backoff = Backoff(self._base_ms, self._max_ms, self._rng)
+        while True:
+            try:
+                return await call()
+            except (Retry, OutcomeUnknown) as error:
+                failure: Retry | OutcomeUnknown = error
+            except NotFound:
+                raise
+            except Invalid as error:
+                if not also_invalid:
+                    raise
+                failure = Retry(str(error), retry_after_ms=self._max_ms)
+            self._on_failure()
+            if backoff.tries % _LOG_EVERY_TRIES == 0:
+                _log.warning("%s failed, try %d: %s", what, backoff.tries + 1, failure)
+            await asyncio.sleep(backoff.next_delay_s(failure))

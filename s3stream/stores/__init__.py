@@ -1,0 +1,46 @@
+"""Object stores: adapters of `ports.ObjectStore`, chosen by URL. See README.md."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from s3stream.ports import ObjectStore
+from s3stream.stores.instrumented import InstrumentedObjectStore
+from s3stream.stores.settings import (
+    FolderLocation,
+    MemoryLocation,
+    StoreSettings,
+    find_credentials,
+    parse_location,
+)
+
+__all__ = ["InstrumentedObjectStore", "StoreSettings", "open_store"]
+
+
+async def open_store(url: str, settings: StoreSettings | None = None) -> InstrumentedObjectStore:
+    """The store that `url` names (`memory:`, `file:///path`, `s3://bucket/prefix?endpoint=...&region=...`), open and
+    counting. Invalid for a bad URL, missing bucket or refused credentials; Retry if the store cannot be reached."""
+    settings = settings or StoreSettings()
+    location = parse_location(url, settings, os.environ)
+    store: ObjectStore
+    if isinstance(location, MemoryLocation):
+        from s3stream.stores.memory import MemoryObjectStore
+
+        store = MemoryObjectStore(now_ms=lambda: time.time_ns() // 1_000_000)
+    elif isinstance(location, FolderLocation):
+        from s3stream.stores.folder import FolderObjectStore
+
+        store = FolderObjectStore(location.path)
+    else:
+        # The S3 libraries cost a third of a second and 50 MiB: only who uses them pays.
+        from s3stream.stores.s3 import S3ObjectStore
+
+        bucket = S3ObjectStore(location, find_credentials(settings, os.environ), settings)
+        try:
+            await bucket.start()
+        except BaseException:
+            await bucket.close()
+            raise
+        store = bucket
+    return InstrumentedObjectStore(store)

@@ -1,0 +1,254 @@
+"""The file work of the folder store: keys to paths, atomic durable writes, ordered walks. Synchronous, thread-safe.
+
+A put writes `<root>/.weir-tmp/<instance>/<n>`, syncs it, then renames it (or links it, if the key must be absent) and
+syncs the directories up to the root, also those that exist already: the one who made them may
+not have got so far. The instance's folder is locked while its process lives; at start those of the dead are removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import itertools
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from s3stream.errors import AlreadyExists, Fatal, Invalid, NotFound, Retry, StreamError
+from s3stream.ports import ObjectInfo
+from s3stream.stores.keys import check_range_within
+
+_TEMPORARY = ".weir-tmp"
+_MAX_VECTORS = 1024
+_PUT_ATTEMPTS = 5
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+
+
+class FolderFiles:
+    """Files under `root`. Constructing it makes the folder and this instance's temporary folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = Path(os.path.abspath(root))
+        self._names = itertools.count()
+        self._temporary: Path | None = None
+        self._lock_descriptor = -1
+        with _kinds(str(self._root)):
+            self._start()
+
+    def put(self, key: str, views: Sequence[memoryview], if_absent: bool) -> None:
+        """Store durably. EIO while writing is Retry, since nothing is visible and a retry writes afresh."""
+        path = self._path(key)
+        if self._temporary is None:
+            raise Invalid("the folder store is closed")
+        temporary = self._temporary / str(next(self._names))
+        with _kinds(key, missing=Retry):
+            try:
+                _write_durably(temporary, views)
+                self._publish(key, temporary, path, if_absent)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def get(self, key: str, start: int, end: int | None) -> memoryview:
+        """Bytes of the file; Retry if it shrinks meanwhile."""
+        path = self._path(key)
+        with _kinds(key):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    raise NotFound(f"{key} does not exist: it is a folder of others")
+                size = status.st_size
+                check_range_within(key, start, end, size)
+                length = (size if end is None else end) - start
+                content = memoryview(bytearray(length))
+                filled = 0
+                while filled < length:
+                    count = os.preadv(descriptor, [content[filled:]], start + filled)
+                    if count == 0:
+                        raise Retry(f"{key}: {filled} of {length} bytes came")
+                    filled += count
+                return content.toreadonly()
+            finally:
+                os.close(descriptor)
+
+    def walk(self, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
+        """Objects in key order whose key starts with `prefix` and is above `start_after`."""
+        with _kinds(prefix or str(self._root)):
+            yield from self._walk("", prefix, start_after)
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove files and the folders that become empty."""
+        touched: dict[Path, None] = {}
+        for key in keys:
+            path = self._path(key)
+            with _kinds(key):
+                try:
+                    path.unlink()
+                except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                    continue
+                touched[self._prune(path.parent)] = None
+        for folder in touched:
+            if folder.exists():
+                _sync_folder(folder)
+
+    def close(self) -> None:
+        """Remove the temporary folder and its lock."""
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            os.close(self._lock_descriptor)
+            self._temporary = None
+
+    def _path(self, key: str) -> Path:
+        if key.split("/", 1)[0] == _TEMPORARY:
+            raise Invalid(f"key {key!r}: {_TEMPORARY} belongs to the folder store")
+        return self._root / key
+
+    def _start(self) -> None:
+        """Make the folders, remove what dead instances left, lock our own; one process at a time does this."""
+        parent = self._root / _TEMPORARY
+        _make_folders(parent)
+        gate = os.open(parent / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            for folder in sorted(entry for entry in parent.iterdir() if entry.is_dir()):
+                _remove_if_dead(folder)
+            temporary = Path(tempfile.mkdtemp(dir=parent))
+            self._lock_descriptor = os.open(temporary / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(self._lock_descriptor, fcntl.LOCK_EX)
+            self._temporary = temporary
+        finally:
+            os.close(gate)
+
+    def _publish(self, key: str, temporary: Path, path: Path, if_absent: bool) -> None:
+        """Give the written file its name. A concurrent delete may remove the folder in between: make it again."""
+        for attempt in range(_PUT_ATTEMPTS):
+            try:
+                _make_folders(path.parent)
+                if path.is_dir():
+                    raise Invalid(f"{key} cannot be stored: it is a folder of others")
+                if if_absent:
+                    os.link(temporary, path)
+                else:
+                    os.replace(temporary, path)
+                break
+            except FileExistsError as error:
+                raise AlreadyExists(f"{key} exists") from error
+            except FileNotFoundError:
+                if attempt + 1 == _PUT_ATTEMPTS or not temporary.exists():
+                    raise
+        for folder in path.parents:
+            _sync_folder(folder)
+            if folder == self._root:
+                break
+
+    def _prune(self, folder: Path) -> Path:
+        """Remove `folder` and its parents as long as they are empty; the deepest that stays."""
+        while folder != self._root:
+            try:
+                folder.rmdir()
+            except OSError:
+                return folder
+            folder = folder.parent
+        return folder
+
+    def _walk(self, at: str, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
+        for name in self._names_in_order(at):
+            path = at + name
+            relevant = path.startswith(prefix) or prefix.startswith(path)
+            if name.endswith("/"):
+                if relevant and not (path < start_after and not start_after.startswith(path)):
+                    yield from self._walk(path, prefix, start_after)
+            elif path.startswith(prefix) and path > start_after:
+                try:
+                    status = (self._root / path).stat()
+                except FileNotFoundError:
+                    continue
+                yield ObjectInfo(path, status.st_size, status.st_mtime_ns // 1_000_000)
+
+    def _names_in_order(self, at: str) -> list[str]:
+        """Entries of a folder in key order, folders with a slash: "a.b" stands before "a/"."""
+        try:
+            with os.scandir(self._root / at) as entries:
+                names = [entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name for entry in entries]
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in names if at or name != f"{_TEMPORARY}/")
+
+
+def _write_durably(path: Path, views: Sequence[memoryview]) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        pending = list(views)
+        pending.reverse()
+        while pending:
+            chunk = pending[: -_MAX_VECTORS - 1 : -1]
+            written = os.writev(descriptor, chunk)
+            while pending and written >= len(pending[-1]):
+                written -= len(pending.pop())
+            if written:
+                pending[-1] = pending[-1][written:]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make_folders(folder: Path) -> None:
+    """Make a folder and its parents, each entry durable."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        try:
+            path.mkdir(exist_ok=True)
+        except FileExistsError as error:
+            raise Invalid(f"{path} is an object, it cannot be a folder of others") from error
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the entries of a folder durable. After a failure nothing that was named in it can be believed: Fatal. A
+    folder that is gone was emptied by a delete."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise Fatal(f"fsync of {folder} failed: {error}") from error
+    finally:
+        os.close(descriptor)
+
+
+def _remove_if_dead(folder: Path) -> None:
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder)
+    except BlockingIOError:
+        pass  # its process lives
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _kinds(key: str, missing: type[StreamError] = NotFound) -> Iterator[None]:
+    """The operating system's errors in the kinds of the engine."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise missing(f"{key} does not exist") from error
+    except OSError as error:
+        if error.errno == errno.ENOTDIR and missing is NotFound:
+            raise NotFound(f"{key} does not exist: a part of it is an object") from error
+        if error.errno in _NO_SPACE:
+            raise Retry(f"{key}: no space left in the object folder: {error}") from error
+        if error.errno in _REFUSED:
+            raise Invalid(f"{key}: the object folder refuses it: {error}") from error
+        raise Retry(f"{key}: {error}") from error

@@ -1,0 +1,1 @@
+"""The write-ahead log of a broker: see `README.md` in this folder."""

@@ -1,0 +1,108 @@
+"""Idempotent producers: duplicates, gaps, epochs, wrap-around, and the STATE block as a pure fold."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.partitions.producer_state import CorruptState, ProducerState, SentBatch, fold
+from protocol.errors import ErrorCode
+from protocol.record_batch import BatchHeader, assign, parse_batch_header
+from protocol.record_codec import Record, encode_batch
+
+
+def batch(
+    sequence: int, count: int = 1, *, producer_id: int = 7, epoch: int = 0, timestamp: int = 1_000, base: int = 0
+) -> memoryview:
+    records = [Record(key=None, value=b"v", timestamp_ms=timestamp) for _ in range(count)]
+    whole = memoryview(encode_batch(records, producer_id=producer_id, producer_epoch=epoch, base_sequence=sequence))
+    assign(whole, base, 0)
+    return whole
+
+
+def header(sequence: int, count: int = 1, **more: int) -> BatchHeader:
+    return parse_batch_header(batch(sequence, count, **more))
+
+
+def test_a_producer_that_is_not_known_may_start_anywhere() -> None:
+    state = ProducerState()
+    assert state.check(header(17)) is None
+
+
+def test_the_next_sequence_is_accepted_and_a_gap_is_not() -> None:
+    state = ProducerState()
+    state.record(header(0, 3), 100)
+    assert state.check(header(3)) is None
+    assert state.check(header(4)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert state.check(header(2)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+
+
+def test_each_of_the_last_five_batches_is_a_duplicate_of_its_original_and_the_sixth_is_not() -> None:
+    state = ProducerState()
+    for i in range(6):
+        state.record(header(i * 2, 2), 100 + i * 2)
+    for i in range(1, 6):
+        sent = state.check(header(i * 2, 2))
+        assert isinstance(sent, SentBatch)
+        assert sent.base_offset == 100 + i * 2
+    assert state.check(header(0, 2)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+
+
+def test_a_batch_that_only_overlaps_an_old_one_is_no_duplicate() -> None:
+    state = ProducerState()
+    state.record(header(0, 4), 0)
+    assert state.check(header(0, 2)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+
+
+def test_epochs() -> None:
+    state = ProducerState()
+    state.record(header(0, 1, epoch=3), 0)
+    assert state.check(header(1, 1, epoch=2)) is ErrorCode.INVALID_PRODUCER_EPOCH
+    assert state.check(header(1, 1, epoch=4)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert state.check(header(0, 1, epoch=4)) is None
+
+
+def test_sequences_wrap_to_zero() -> None:
+    state = ProducerState()
+    state.record(header(2**31 - 2, 2), 0)
+    assert state.check(header(0)) is None
+    state.record(header(0), 2)
+    assert isinstance(state.check(header(2**31 - 2, 2)), SentBatch)
+
+
+def test_expiry_spares_the_latest_thousand() -> None:
+    state = ProducerState()
+    for producer_id in range(1_200):
+        state.record(header(0, producer_id=producer_id, timestamp=0), producer_id)
+    state.expire(10**12)
+    assert list(state.producers) == list(range(200, 1_200))
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x02\0\0\0\0", b"\x01\0\0\0\x01", b"\x01\0\0\0\0x"])
+def test_a_damaged_state_is_an_error_not_an_empty_one(damage: bytes) -> None:
+    with pytest.raises(CorruptState):
+        ProducerState.decode(damage)
+
+
+runs = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4), st.integers(0, 10_000)), max_size=30)
+
+
+@given(runs, st.integers(0, 30))
+def test_folding_in_two_runs_is_folding_in_one(script: list[tuple[int, int, int]], cut: int) -> None:
+    """STATE at the end of a run depends on the batches alone, not on where uploads were cut."""
+    sequences: dict[int, int] = {}
+    batches = []
+    offset = 0
+    for producer_id, count, timestamp in script:
+        sequence = sequences.get(producer_id, 0)
+        batches.append(batch(sequence, count, producer_id=producer_id, timestamp=timestamp, base=offset))
+        sequences[producer_id] = sequence + count
+        offset += count
+    whole = fold(None, batches).state
+    assert fold(fold(None, batches[:cut]).state, batches[cut:]).state == whole
+    assert ProducerState.decode(whole).encode() == (whole or ProducerState().encode())
+
+
+def test_batches_without_a_producer_leave_no_state() -> None:
+    assert fold(None, [batch(-1, producer_id=-1)]).state is None
