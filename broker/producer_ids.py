@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from s3stream.errors import StreamError
 from s3stream.supervisor import Supervisor
 
+
 class ProducerIds:
     """`next()` gives each id once; ids of a block that a restart left unused are never given."""
 

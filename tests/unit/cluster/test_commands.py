@@ -120,7 +120,7 @@ async def test_configs_are_put_and_dropped(store: ClusterStore) -> None:
 
 async def test_producer_ids_never_repeat(store: ClusterStore) -> None:
     blocks = [await store.allocate_producer_ids(1000) for _ in range(3)]
-    assert blocks == [range(1000), range(1000, 2000), range(2000, 3000)]
+    assert blocks == [(0, 1000), (1000, 2000), (2000, 3000)]
 
 
 async def test_many_partitions_are_one_transaction(store: ClusterStore) -> None:

@@ -39,7 +39,7 @@ def test_each_source_wins_over_the_one_before(tmp_path: Path) -> None:
         "num.partitions = 2\n[log]\nretention.ms = 2\n'group.max.size' = 2\n[group]\nmax.session.timeout.ms=9999"
     )
     environ = {"WEIR_LOG_RETENTION_MS": "3", "WEIR_GROUP_MAX_SIZE": "3"}
-    with pytest.raises(SettingsError, match="log.group.max.size"):
+    with pytest.raises(SettingsError, match=r"log\.group\.max\.size"):
         load(file=file)
     file.write_text("num.partitions = 2\n'group.max.size' = 2\n[log]\nretention.ms = 2\n")
     settings = load(file=file, environ=environ, options=["group.max.size=4"])
