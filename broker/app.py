@@ -52,7 +52,6 @@ class Broker:
         self._failed: asyncio.Future[BaseException] | None = None
         self._closers = AsyncExitStack()
         self.services: Services | None = None
-        self.http: HttpServer | None = None
         self.bootstrap = ""
 
     async def __aenter__(self) -> Self:
@@ -137,6 +136,7 @@ class Broker:
         listener = Listener(
             arena=arena,
             dispatch=Dispatcher(services),
+            make_room=engine.evict,
             max_request_size_bytes=settings.network.request_max_bytes,
             max_connections=settings.network.max_connections,
             connections_max_idle_ms=settings.network.connections_max_idle_ms,

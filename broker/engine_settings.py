@@ -35,7 +35,7 @@ def engine_settings(settings: Settings, cluster_id: str) -> EngineSettings:
 
 def wal_settings(settings: Settings) -> FileWalSettings:
     wal = settings.wal
-    return FileWalSettings(capacity_bytes=wal.capacity_bytes, trimmed_retention_ms=wal.trimmed_retention_ms)
+    return FileWalSettings(capacity_bytes=wal.capacity_bytes, grace_ms=wal.trimmed_retention_ms)
 
 
 def arena_bytes(settings: Settings) -> int:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 
-from kio.schema.errors import ErrorCode
-
 from broker.groups import consumer_protocol
 from broker.groups.messages import NO_GENERATION, NO_MEMBER_ID, JoinReply, SyncReply
 from broker.groups.outbox import Outbox, Ticket
 from broker.groups.records import NO_TIMESTAMP, GroupValue, MemberValue
+from protocol.errors import ErrorCode
 from s3stream.errors import Corrupt
 
 
@@ -241,9 +240,9 @@ class ClassicGroup:
         """Give the static member a new id; whoever waits under the old one is fenced at once."""
         old = self.members.pop(old_id)
         self.complete_join(
-            old, JoinReply(ErrorCode.fenced_instance_id, NO_GENERATION, None, None, member_id=old_id), outbox
+            old, JoinReply(ErrorCode.FENCED_INSTANCE_ID, NO_GENERATION, None, None, member_id=old_id), outbox
         )
-        self.complete_sync(old, SyncReply(ErrorCode.fenced_instance_id), outbox)
+        self.complete_sync(old, SyncReply(ErrorCode.FENCED_INSTANCE_ID), outbox)
         new = ClassicMember(
             new_id,
             old.group_instance_id,
@@ -283,10 +282,10 @@ class ClassicGroup:
         if instance_id is not None:
             existing = self.instances.get(instance_id)
             if existing is None:
-                return ErrorCode.unknown_member_id
+                return ErrorCode.UNKNOWN_MEMBER_ID
             if existing != member_id:
-                return ErrorCode.fenced_instance_id
-        return ErrorCode.none if member_id in self.members else ErrorCode.unknown_member_id
+                return ErrorCode.FENCED_INSTANCE_ID
+        return ErrorCode.NONE if member_id in self.members else ErrorCode.UNKNOWN_MEMBER_ID
 
     # -- parked requests
 
@@ -376,17 +375,17 @@ class ClassicGroup:
     def commit_error(self, member_id: str, instance_id: str | None, generation: int) -> ErrorCode:
         """May these three commit offsets now?"""
         if self.state is GroupState.DEAD:
-            return ErrorCode.coordinator_not_available
+            return ErrorCode.COORDINATOR_NOT_AVAILABLE
         if generation < 0 and self.state is GroupState.EMPTY:
-            return ErrorCode.none
+            return ErrorCode.NONE
         if generation >= 0 or member_id or instance_id is not None:
             error = self.member_error(member_id, instance_id)
-            if error is not ErrorCode.none:
+            if error is not ErrorCode.NONE:
                 return error
             if generation != self.generation:
-                return ErrorCode.illegal_generation
+                return ErrorCode.ILLEGAL_GENERATION
         elif self.state is not GroupState.EMPTY:
-            return ErrorCode.unknown_member_id
+            return ErrorCode.UNKNOWN_MEMBER_ID
         if self.state is GroupState.COMPLETING_REBALANCE:
-            return ErrorCode.rebalance_in_progress
-        return ErrorCode.none
+            return ErrorCode.REBALANCE_IN_PROGRESS
+        return ErrorCode.NONE

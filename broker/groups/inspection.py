@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from kio.schema.errors import ErrorCode
-
 from broker.groups.classic_group import ClassicGroup, GroupState
 from broker.groups.messages import DescribeCommand, DescribedMember, DescribeReply, ListCommand, ListedGroup, ListReply
 from broker.groups.table import GroupTable
+from protocol.errors import ErrorCode
 
 CLASSIC = "Classic"
 
@@ -17,7 +16,7 @@ def describe(table: GroupTable, command: DescribeCommand) -> DescribeReply:
         if command.api_version >= 6:
             return DescribeReply(
                 command.group_id,
-                ErrorCode.group_id_not_found,
+                ErrorCode.GROUP_ID_NOT_FOUND,
                 f"Group {command.group_id} not found.",
                 GroupState.DEAD.value,
             )

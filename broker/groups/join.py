@@ -6,13 +6,12 @@ required), KIP-814 (skip assignment), KIP-800 (reasons: only logged by Kafka).
 
 from __future__ import annotations
 
-from kio.schema.errors import ErrorCode
-
 from broker.groups.classic_group import ClassicGroup, ClassicMember, GroupState
 from broker.groups.messages import NO_MEMBER_ID, JoinCommand, JoinReply
 from broker.groups.outbox import NOTHING, Outcome, Ticket
 from broker.groups.rebalance import Rebalance
 from broker.groups.table import GroupTable, group_record, heartbeat_key
+from protocol.errors import ErrorCode
 
 
 class Join:
@@ -25,12 +24,12 @@ class Join:
     def handle(self, command: JoinCommand, ticket: Ticket, now_ms: int) -> Outcome:
         settings = self._table.settings
         if not command.group_id:
-            return self._refuse(ticket, command.member_id, ErrorCode.invalid_group_id)
+            return self._refuse(ticket, command.member_id, ErrorCode.INVALID_GROUP_ID)
         if not settings.min_session_timeout_ms <= command.session_timeout_ms <= settings.max_session_timeout_ms:
-            return self._refuse(ticket, command.member_id, ErrorCode.invalid_session_timeout)
+            return self._refuse(ticket, command.member_id, ErrorCode.INVALID_SESSION_TIMEOUT)
         group = self._table.groups.get(command.group_id)
         if group is None and command.member_id != NO_MEMBER_ID:
-            return self._refuse(ticket, command.member_id, ErrorCode.unknown_member_id)
+            return self._refuse(ticket, command.member_id, ErrorCode.UNKNOWN_MEMBER_ID)
         if group is None:
             return self._create_then_join(command, ticket, now_ms)
         return self._join(group, command, ticket, now_ms)
@@ -40,7 +39,7 @@ class Join:
         group = ClassicGroup(command.group_id, now_ms)
 
         def settle(error: ErrorCode) -> None:
-            if error is not ErrorCode.none:
+            if error is not ErrorCode.NONE:
                 self._table.outbox.reply(ticket, command.failed(error))
                 return
             self._table.groups[command.group_id] = group
@@ -53,11 +52,11 @@ class Join:
         if not self._accepts(group, command.member_id):
             group.remove(command.member_id)
             self._table.forget_heartbeat(group, command.member_id)
-            return self._refuse(ticket, NO_MEMBER_ID, ErrorCode.group_max_size_reached)
+            return self._refuse(ticket, NO_MEMBER_ID, ErrorCode.GROUP_MAX_SIZE_REACHED)
         if group.state is GroupState.DEAD:
-            return self._refuse(ticket, command.member_id, ErrorCode.coordinator_not_available)
+            return self._refuse(ticket, command.member_id, ErrorCode.COORDINATOR_NOT_AVAILABLE)
         if not group.supports_protocols(command.protocol_type, (name for name, _ in command.protocols)):
-            return self._refuse(ticket, command.member_id, ErrorCode.inconsistent_group_protocol)
+            return self._refuse(ticket, command.member_id, ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
         if command.member_id != NO_MEMBER_ID:
             return self._join_known(group, command, ticket, now_ms)
         instance_id = command.group_instance_id
@@ -83,10 +82,10 @@ class Join:
 
     def _hand_out_id(self, group: ClassicGroup, command: JoinCommand, new_id: str, ticket: Ticket) -> Outcome:
         if len(group.pending_join) >= self._table.settings.max_pending_members:
-            return self._refuse(ticket, NO_MEMBER_ID, ErrorCode.group_max_size_reached)
+            return self._refuse(ticket, NO_MEMBER_ID, ErrorCode.GROUP_MAX_SIZE_REACHED)
         group.pending_join[new_id] = None
         self._table.outbox.schedule(heartbeat_key(group.group_id, new_id), command.session_timeout_ms)
-        return self._refuse(ticket, new_id, ErrorCode.member_id_required)
+        return self._refuse(ticket, new_id, ErrorCode.MEMBER_ID_REQUIRED)
 
     def _add(self, group: ClassicGroup, command: JoinCommand, member_id: str, ticket: Ticket, now_ms: int) -> Outcome:
         member = ClassicMember(
@@ -111,10 +110,10 @@ class Join:
         if member_id in group.pending_join:
             if command.group_instance_id is not None:
                 # Ids are only handed out to dynamic members; Kafka fails this with an internal error.
-                return self._refuse(ticket, member_id, ErrorCode.unknown_server_error)
+                return self._refuse(ticket, member_id, ErrorCode.UNKNOWN_SERVER_ERROR)
             return self._add(group, command, member_id, ticket, now_ms)
         error = group.member_error(member_id, command.group_instance_id)
-        if error is not ErrorCode.none:
+        if error is not ErrorCode.NONE:
             self._table.outbox.reply(ticket, JoinReply(error, protocol_name=None, member_id=member_id))
             return NOTHING
         member = group.members[member_id]
@@ -134,7 +133,7 @@ class Join:
                 return self._update(group, member, command, ticket, now_ms)
             self._table.outbox.reply(ticket, group.join_reply(member_id, everyone=False))
             return NOTHING
-        return self._refuse(ticket, member_id, ErrorCode.unknown_member_id)
+        return self._refuse(ticket, member_id, ErrorCode.UNKNOWN_MEMBER_ID)
 
     def _update(
         self, group: ClassicGroup, member: ClassicMember, command: JoinCommand, ticket: Ticket, now_ms: int
@@ -146,7 +145,7 @@ class Join:
     def _supersede_join(self, member: ClassicMember) -> None:
         """A retried join takes the place of the one that waits; Kafka leaves the older one without an answer."""
         if member.awaiting_join is not None:
-            reply = JoinReply(ErrorCode.rebalance_in_progress, member_id=member.member_id)
+            reply = JoinReply(ErrorCode.REBALANCE_IN_PROGRESS, member_id=member.member_id)
             self._table.outbox.reply(member.awaiting_join, reply)
 
     def _replace_static(
@@ -169,7 +168,7 @@ class Join:
             return self._rebalance.prepare_or_complete(group, now_ms)
 
         def settle(error: ErrorCode) -> None:
-            if error is not ErrorCode.none:
+            if error is not ErrorCode.NONE:
                 # Nothing was stored: the old id stands.
                 group.update_member(member, *former, None)
                 old = group.replace_static_member(instance_id, new_id, old_id, table.outbox)

@@ -10,8 +10,6 @@ import random
 from collections.abc import Iterator
 from uuid import UUID
 
-from kio.schema.errors import ErrorCode
-
 from broker.groups import inspection
 from broker.groups.classic_group import ClassicGroup, GroupState
 from broker.groups.join import Join
@@ -38,6 +36,7 @@ from broker.groups.records import Record, encode_group_key
 from broker.groups.settings import GroupSettings
 from broker.groups.state import PersistedState
 from broker.groups.table import GroupTable
+from protocol.errors import ErrorCode
 
 
 class GroupMachine:
@@ -136,18 +135,18 @@ class GroupMachine:
 
     def _delete_group(self, command: DeleteGroupCommand, ticket: Ticket) -> Outcome:
         group = self._table.groups.get(command.group_id)
-        error = ErrorCode.none
+        error = ErrorCode.NONE
         if group is None or group.state is GroupState.DEAD:
-            error = ErrorCode.group_id_not_found
+            error = ErrorCode.GROUP_ID_NOT_FOUND
         elif group.state is not GroupState.EMPTY:
-            error = ErrorCode.non_empty_group
-        if error is not ErrorCode.none:
+            error = ErrorCode.NON_EMPTY_GROUP
+        if error is not ErrorCode.NONE:
             self._table.outbox.reply(ticket, DeleteGroupReply(error))
             return NOTHING
         records = (*self._offsets.tombstones(command.group_id), (encode_group_key(command.group_id), None))
 
         def settle(error: ErrorCode) -> None:
-            if error is ErrorCode.none:
+            if error is ErrorCode.NONE:
                 self._table.drop_group(command.group_id)
             self._table.outbox.reply(ticket, DeleteGroupReply(error))
 
@@ -174,7 +173,7 @@ class GroupMachine:
 
     def _drop_when_accepted(self, group_id: str) -> Settle:
         def settle(error: ErrorCode) -> None:
-            if error is ErrorCode.none:
+            if error is ErrorCode.NONE:
                 self._table.drop_group(group_id)
 
         return settle

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from kio.schema.errors import ErrorCode
-
 from broker.groups.classic_group import ClassicGroup, GroupState
 from broker.groups.messages import (
     NO_MEMBER_ID,
@@ -17,6 +15,7 @@ from broker.groups.messages import (
 from broker.groups.outbox import NOTHING, Outcome, Ticket
 from broker.groups.rebalance import Rebalance
 from broker.groups.table import GroupTable, group_record, sync_key
+from protocol.errors import ErrorCode
 
 
 class Membership:
@@ -30,23 +29,23 @@ class Membership:
 
     def sync(self, command: SyncCommand, ticket: Ticket, now_ms: int) -> Outcome:
         if not command.group_id:
-            return self._answer_sync(ticket, SyncReply(ErrorCode.invalid_group_id))
+            return self._answer_sync(ticket, SyncReply(ErrorCode.INVALID_GROUP_ID))
         group = self._table.groups.get(command.group_id)
         if group is None or group.state is GroupState.EMPTY:
-            return self._answer_sync(ticket, SyncReply(ErrorCode.unknown_member_id))
+            return self._answer_sync(ticket, SyncReply(ErrorCode.UNKNOWN_MEMBER_ID))
         error = self._sync_error(group, command)
-        if error is not ErrorCode.none:
+        if error is not ErrorCode.NONE:
             return self._answer_sync(ticket, SyncReply(error))
         member = group.members[command.member_id]
         if group.state is GroupState.PREPARING_REBALANCE:
-            return self._answer_sync(ticket, SyncReply(ErrorCode.rebalance_in_progress))
+            return self._answer_sync(ticket, SyncReply(ErrorCode.REBALANCE_IN_PROGRESS))
         self._received_sync(group, member.member_id)
         if group.state is GroupState.STABLE:
             return self._answer_sync(
-                ticket, SyncReply(ErrorCode.none, group.protocol_type, group.protocol, member.assignment)
+                ticket, SyncReply(ErrorCode.NONE, group.protocol_type, group.protocol, member.assignment)
             )
         group.complete_sync(
-            member, SyncReply(ErrorCode.rebalance_in_progress), self._table.outbox
+            member, SyncReply(ErrorCode.REBALANCE_IN_PROGRESS), self._table.outbox
         )  # a retry replaces it
         member.awaiting_sync = ticket
         if member.member_id == group.leader_id:
@@ -57,7 +56,7 @@ class Membership:
         """The leader has spoken: the generation is Stable once its record is accepted."""
 
         def settle(error: ErrorCode) -> None:
-            if error is not ErrorCode.none:
+            if error is not ErrorCode.NONE:
                 # Everyone is told and rejoins; the members are still there, so preparing writes nothing.
                 self._rebalance.fail_syncs(group, error)
                 self._rebalance.prepare_or_complete(group, now_ms)
@@ -70,16 +69,16 @@ class Membership:
     @staticmethod
     def _sync_error(group: ClassicGroup, command: SyncCommand) -> ErrorCode:
         if group.state is GroupState.DEAD:
-            return ErrorCode.coordinator_not_available
+            return ErrorCode.COORDINATOR_NOT_AVAILABLE
         error = group.member_error(command.member_id, command.group_instance_id)
-        if error is not ErrorCode.none:
+        if error is not ErrorCode.NONE:
             return error
         if command.generation != group.generation:
-            return ErrorCode.illegal_generation
+            return ErrorCode.ILLEGAL_GENERATION
         pairs = ((command.protocol_type, group.protocol_type), (command.protocol_name, group.protocol))
         if any(asked is not None and held is not None and asked != held for asked, held in pairs):
-            return ErrorCode.inconsistent_group_protocol
-        return ErrorCode.none
+            return ErrorCode.INCONSISTENT_GROUP_PROTOCOL
+        return ErrorCode.NONE
 
     def _received_sync(self, group: ClassicGroup, member_id: str) -> None:
         group.pending_sync.pop(member_id, None)
@@ -98,39 +97,39 @@ class Membership:
 
     def _heartbeat_error(self, command: HeartbeatCommand) -> ErrorCode:
         if not command.group_id:
-            return ErrorCode.invalid_group_id
+            return ErrorCode.INVALID_GROUP_ID
         group = self._table.groups.get(command.group_id)
         if group is None:
-            return ErrorCode.unknown_member_id
+            return ErrorCode.UNKNOWN_MEMBER_ID
         if group.state is GroupState.DEAD:
-            return ErrorCode.coordinator_not_available
+            return ErrorCode.COORDINATOR_NOT_AVAILABLE
         error = group.member_error(command.member_id, command.group_instance_id)
-        if error is not ErrorCode.none:
+        if error is not ErrorCode.NONE:
             return error
         if command.generation != group.generation:
-            return ErrorCode.illegal_generation
+            return ErrorCode.ILLEGAL_GENERATION
         self._table.expect_heartbeat(group, group.members[command.member_id])
         if group.state is GroupState.PREPARING_REBALANCE:
-            return ErrorCode.rebalance_in_progress
-        return ErrorCode.none
+            return ErrorCode.REBALANCE_IN_PROGRESS
+        return ErrorCode.NONE
 
     # -- leave
 
     def leave(self, command: LeaveCommand, ticket: Ticket, now_ms: int) -> Outcome:
         if not command.group_id:
-            return self._answer_leave(ticket, LeaveReply(ErrorCode.invalid_group_id))
+            return self._answer_leave(ticket, LeaveReply(ErrorCode.INVALID_GROUP_ID))
         group = self._table.groups.get(command.group_id)
         if group is None:
-            gone = tuple((member, instance, ErrorCode.unknown_member_id) for member, instance, _ in command.members)
+            gone = tuple((member, instance, ErrorCode.UNKNOWN_MEMBER_ID) for member, instance, _ in command.members)
             return self._answer_leave(ticket, LeaveReply(members=gone))
         if group.state is GroupState.DEAD:
-            return self._answer_leave(ticket, LeaveReply(ErrorCode.coordinator_not_available))
+            return self._answer_leave(ticket, LeaveReply(ErrorCode.COORDINATOR_NOT_AVAILABLE))
         results = tuple(
             (member_id, instance_id, self._leave_one(group, member_id, instance_id))
             for member_id, instance_id, _ in command.members
         )
         outcome = NOTHING
-        if any(error is ErrorCode.none for _, _, error in results):
+        if any(error is ErrorCode.NONE for _, _, error in results):
             if group.state in (GroupState.STABLE, GroupState.COMPLETING_REBALANCE):
                 outcome = self._rebalance.prepare_or_complete(group, now_ms)
             else:
@@ -143,19 +142,19 @@ class Membership:
         if member_id == NO_MEMBER_ID:
             # An administrator removes a static member by its instance id alone.
             if instance_id is None or instance_id not in group.instances:
-                return ErrorCode.unknown_member_id
+                return ErrorCode.UNKNOWN_MEMBER_ID
             member_id = group.instances[instance_id]
         elif member_id in group.pending_join:
             group.remove(member_id)
             self._table.forget_heartbeat(group, member_id)
-            return ErrorCode.none
+            return ErrorCode.NONE
         else:
             error = group.member_error(member_id, instance_id)
-            if error is not ErrorCode.none:
+            if error is not ErrorCode.NONE:
                 return error
         self._table.forget_heartbeat(group, member_id)
         self._rebalance.remove_member(group, group.members[member_id])
-        return ErrorCode.none
+        return ErrorCode.NONE
 
     def _answer_leave(self, ticket: Ticket, reply: LeaveReply) -> Outcome:
         self._table.outbox.reply(ticket, reply)

@@ -1,6 +1,6 @@
 """What goes into the group state machine and what comes out: one command and one reply class per request.
 
-Times in ms, error codes as kio's `ErrorCode`. Every command gets exactly one reply, at once or deferred;
+Times in ms, error codes as `protocol.errors.ErrorCode`. Every command gets exactly one reply, at once or deferred;
 `failed(error)` is the reply when the whole request fails (not the coordinator, loading, append refused).
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from kio.schema.errors import ErrorCode
+from protocol.errors import ErrorCode
 
 NO_MEMBER_ID = ""
 NO_GENERATION = -1
@@ -18,7 +18,7 @@ NO_GENERATION = -1
 
 @dataclass(frozen=True, slots=True)
 class JoinReply:
-    error: ErrorCode = ErrorCode.none
+    error: ErrorCode = ErrorCode.NONE
     generation: int = NO_GENERATION
     protocol_type: str | None = None
     protocol_name: str | None = ""
@@ -52,7 +52,7 @@ class JoinCommand:
 
 @dataclass(frozen=True, slots=True)
 class SyncReply:
-    error: ErrorCode = ErrorCode.none
+    error: ErrorCode = ErrorCode.NONE
     protocol_type: str | None = None
     protocol_name: str | None = None
     assignment: bytes = b""
@@ -74,7 +74,7 @@ class SyncCommand:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatReply:
-    error: ErrorCode = ErrorCode.none
+    error: ErrorCode = ErrorCode.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +86,12 @@ class HeartbeatCommand:
 
     def failed(self, error: ErrorCode) -> HeartbeatReply:
         """While the group loads, a member is simply told to go on, as Kafka does."""
-        return HeartbeatReply(ErrorCode.none if error is ErrorCode.coordinator_load_in_progress else error)
+        return HeartbeatReply(ErrorCode.NONE if error is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS else error)
 
 
 @dataclass(frozen=True, slots=True)
 class LeaveReply:
-    error: ErrorCode = ErrorCode.none
+    error: ErrorCode = ErrorCode.NONE
     members: Sequence[tuple[str, str | None, ErrorCode]] = ()
 
 
@@ -122,7 +122,7 @@ class CommitTopic:
 
 @dataclass(frozen=True, slots=True)
 class CommitReply:
-    error: ErrorCode = ErrorCode.none
+    error: ErrorCode = ErrorCode.NONE
     """Set when the whole commit was refused: it stands for every partition."""
     topics: Sequence[tuple[str, Sequence[tuple[int, ErrorCode]]]] = ()
 
@@ -148,12 +148,12 @@ class FetchedPartition:
     offset: int = -1
     leader_epoch: int = -1
     metadata: str = ""
-    error: ErrorCode = ErrorCode.none
+    error: ErrorCode = ErrorCode.NONE
 
 
 @dataclass(frozen=True, slots=True)
 class FetchReply:
-    error: ErrorCode = ErrorCode.none
+    error: ErrorCode = ErrorCode.NONE
     topics: Sequence[tuple[str, UUID | None, Sequence[FetchedPartition]]] = ()
 
 
@@ -169,7 +169,7 @@ class FetchCommand:
 
 @dataclass(frozen=True, slots=True)
 class DeleteOffsetsReply:
-    error: ErrorCode = ErrorCode.none
+    error: ErrorCode = ErrorCode.NONE
     topics: Sequence[tuple[str, Sequence[tuple[int, ErrorCode]]]] = ()
 
 
@@ -184,7 +184,7 @@ class DeleteOffsetsCommand:
 
 @dataclass(frozen=True, slots=True)
 class DeleteGroupReply:
-    error: ErrorCode = ErrorCode.none
+    error: ErrorCode = ErrorCode.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ class DescribedMember:
 @dataclass(frozen=True, slots=True)
 class DescribeReply:
     group_id: str
-    error: ErrorCode = ErrorCode.none
+    error: ErrorCode = ErrorCode.NONE
     error_message: str | None = None
     state: str = ""
     protocol_type: str = ""
@@ -235,7 +235,7 @@ class ListedGroup:
 
 @dataclass(frozen=True, slots=True)
 class ListReply:
-    error: ErrorCode = ErrorCode.none
+    error: ErrorCode = ErrorCode.NONE
     groups: Sequence[ListedGroup] = ()
 
 

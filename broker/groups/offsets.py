@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from kio.schema.errors import ErrorCode
-
 from broker.groups.classic_group import ClassicGroup, GroupState
 from broker.groups.messages import (
     CommitCommand,
@@ -26,6 +24,7 @@ from broker.groups.primitives import MAX_CLASSIC_STRING_BYTES
 from broker.groups.records import NO_TIMESTAMP, OffsetValue, Record, encode_offset_key, encode_offset_value
 from broker.groups.state import TopicOffsets
 from broker.groups.table import GroupTable
+from protocol.errors import ErrorCode
 
 
 class Offsets:
@@ -39,14 +38,14 @@ class Offsets:
     def commit(self, command: CommitCommand, ticket: Ticket, now_ms: int) -> Outcome:
         group = self._table.groups.get(command.group_id)
         if group is None:
-            error = ErrorCode.none
+            error = ErrorCode.NONE
             if command.generation >= 0:
                 # Since v9 one error serves both group protocols.
                 new_client = command.api_version >= 9
-                error = ErrorCode.group_id_not_found if new_client else ErrorCode.illegal_generation
+                error = ErrorCode.GROUP_ID_NOT_FOUND if new_client else ErrorCode.ILLEGAL_GENERATION
         else:
             error = group.commit_error(command.member_id, command.group_instance_id, command.generation)
-        if error is not ErrorCode.none:
+        if error is not ErrorCode.NONE:
             self._table.outbox.reply(ticket, CommitReply(error))
             return NOTHING
         if group is not None and group.state in (GroupState.STABLE, GroupState.PREPARING_REBALANCE):
@@ -57,7 +56,7 @@ class Offsets:
             return NOTHING
 
         def settle(error: ErrorCode) -> None:
-            if error is not ErrorCode.none:
+            if error is not ErrorCode.NONE:
                 self._table.outbox.reply(ticket, command.failed(error))
                 return
             if command.group_id not in self._table.groups:
@@ -74,9 +73,9 @@ class Offsets:
             verdicts = []
             for part in topic.partitions:
                 if self._too_large(part, classic_string=expire_ms != NO_TIMESTAMP):
-                    verdicts.append((part.partition, ErrorCode.offset_metadata_too_large))
+                    verdicts.append((part.partition, ErrorCode.OFFSET_METADATA_TOO_LARGE))
                     continue
-                verdicts.append((part.partition, ErrorCode.none))
+                verdicts.append((part.partition, ErrorCode.NONE))
                 value = OffsetValue(
                     part.offset, part.leader_epoch, part.metadata or "", now_ms, expire_ms, topic.topic_id
                 )
@@ -117,19 +116,19 @@ class Offsets:
 
     def delete(self, command: DeleteOffsetsCommand, ticket: Ticket) -> Outcome:
         group = self._table.groups.get(command.group_id)
-        error = ErrorCode.none
+        error = ErrorCode.NONE
         if group is None or group.state is GroupState.DEAD:
-            error = ErrorCode.group_id_not_found
+            error = ErrorCode.GROUP_ID_NOT_FOUND
         elif group.state is not GroupState.EMPTY and not group.uses_consumer_protocol():
-            error = ErrorCode.non_empty_group
-        if group is None or error is not ErrorCode.none:
+            error = ErrorCode.NON_EMPTY_GROUP
+        if group is None or error is not ErrorCode.NONE:
             self._table.outbox.reply(ticket, DeleteOffsetsReply(error))
             return NOTHING
         records: list[Record] = []
         topics = []
         for name, partitions in command.topics:
             subscribed = group.is_subscribed_to(name)
-            verdict = ErrorCode.group_subscribed_to_topic if subscribed else ErrorCode.none
+            verdict = ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC if subscribed else ErrorCode.NONE
             topics.append((name, tuple((partition, verdict) for partition in partitions)))
             if not subscribed:
                 records += (
@@ -143,7 +142,7 @@ class Offsets:
             return NOTHING
         return Outcome(
             tuple(records),
-            lambda error: self._table.outbox.reply(ticket, reply if error is ErrorCode.none else command.failed(error)),
+            lambda error: self._table.outbox.reply(ticket, reply if error is ErrorCode.NONE else command.failed(error)),
         )
 
     def tombstones(self, group_id: str) -> list[Record]:

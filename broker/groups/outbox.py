@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from kio.schema.errors import ErrorCode
-
 from broker.groups.messages import Reply
 from broker.groups.records import Record
+from protocol.errors import ErrorCode
 
 TimerKey = tuple[str, ...]
 """(kind, group id) or ("heartbeat", group id, member id)."""

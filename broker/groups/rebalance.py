@@ -6,12 +6,11 @@ tryCompleteInitialRebalanceElseSchedule, expireClassicGroupMemberHeartbeat, expi
 
 from __future__ import annotations
 
-from kio.schema.errors import ErrorCode
-
 from broker.groups.classic_group import ClassicGroup, ClassicMember, GroupState
 from broker.groups.messages import JoinReply, SyncReply
 from broker.groups.outbox import NOTHING, Outcome
 from broker.groups.table import GroupTable, group_record, join_key, sync_key, write_key
+from protocol.errors import ErrorCode
 
 
 class Rebalance:
@@ -29,7 +28,7 @@ class Rebalance:
     def prepare(self, group: ClassicGroup, now_ms: int) -> Outcome:
         outbox = self._table.outbox
         if group.state is GroupState.COMPLETING_REBALANCE:
-            self.fail_syncs(group, ErrorCode.rebalance_in_progress)
+            self.fail_syncs(group, ErrorCode.REBALANCE_IN_PROGRESS)
         group.pending_sync.clear()
         outbox.cancel(sync_key(group.group_id))
         outbox.cancel(write_key(group.group_id))
@@ -98,7 +97,7 @@ class Rebalance:
         """Record that the group is empty now; refused, it is offered again until taken or until members come back."""
 
         def settle(error: ErrorCode) -> None:
-            if error is not ErrorCode.none:
+            if error is not ErrorCode.NONE:
                 self._table.outbox.schedule(write_key(group.group_id), self._table.settings.retry_pause_ms)
 
         return Outcome((group_record(group),), settle)
@@ -119,8 +118,8 @@ class Rebalance:
 
     def remove_member(self, group: ClassicGroup, member: ClassicMember) -> None:
         """A new member may still wait in JoinGroup: UNKNOWN_MEMBER_ID makes its client join afresh if it lives."""
-        group.complete_join(member, JoinReply(ErrorCode.unknown_member_id), self._table.outbox)
-        group.complete_sync(member, SyncReply(ErrorCode.unknown_member_id), self._table.outbox)
+        group.complete_join(member, JoinReply(ErrorCode.UNKNOWN_MEMBER_ID), self._table.outbox)
+        group.complete_sync(member, SyncReply(ErrorCode.UNKNOWN_MEMBER_ID), self._table.outbox)
         group.remove(member.member_id)
 
     def _complete_if_all_joined(self, group: ClassicGroup, now_ms: int) -> Outcome:
@@ -150,12 +149,12 @@ class Rebalance:
     def hand_out(self, group: ClassicGroup, assignments: dict[str, bytes]) -> None:
         for member in group.members.values():
             member.assignment = assignments.get(member.member_id, b"")
-        self._propagate(group, ErrorCode.none)
+        self._propagate(group, ErrorCode.NONE)
 
     def _propagate(self, group: ClassicGroup, error: ErrorCode) -> None:
         for member in group.members.values():
             reply = SyncReply(error)
-            if error is ErrorCode.none:
+            if error is ErrorCode.NONE:
                 reply = SyncReply(error, group.protocol_type, group.protocol, member.assignment)
             if group.complete_sync(member, reply, self._table.outbox):
                 # While a member waited its session timer was ignored, so it must be started afresh.

@@ -16,6 +16,7 @@ class GroupSettings(msgspec.Struct, frozen=True, kw_only=True):
     min_session_timeout_ms: int = 6_000  # group.min.session.timeout.ms
     max_session_timeout_ms: int = 1_800_000  # group.max.session.timeout.ms
     max_size: int = 2_147_483_647  # group.max.size
+    commit_timeout_ms: int = 5_000  # offsets.commit.timeout.ms
     # A new member's first join cannot heartbeat, so it is given this long (a constant in Kafka).
     new_member_join_timeout_ms: int = 300_000
     # Member ids handed out and not yet used, per group; Kafka has no bound here.

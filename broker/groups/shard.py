@@ -15,14 +15,13 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from kio.schema.errors import ErrorCode
-
 from broker.groups.log import CoordinatorLog
 from broker.groups.machine import GroupMachine
 from broker.groups.messages import Command, Reply
 from broker.groups.outbox import Outcome, Ticket, TimerArg, TimerKey
 from broker.groups.records import Record
 from broker.groups.settings import GroupSettings
+from protocol.errors import ErrorCode
 from s3stream.errors import Corrupt, Fenced, Invalid, Retry, StreamError
 from s3stream.ports import Clock
 
@@ -75,10 +74,10 @@ def _size_bytes(records: Sequence[Record]) -> int:
 def append_error(error: BaseException) -> ErrorCode:
     """What a client is told when an append was refused (Kafka's appendGroupMetadataErrorToResponseError)."""
     if isinstance(error, Fenced):
-        return ErrorCode.not_coordinator
+        return ErrorCode.NOT_COORDINATOR
     if isinstance(error, Invalid):
-        return ErrorCode.unknown_server_error
-    return ErrorCode.coordinator_not_available
+        return ErrorCode.UNKNOWN_SERVER_ERROR
+    return ErrorCode.COORDINATOR_NOT_AVAILABLE
 
 
 class GroupShard:
@@ -121,13 +120,13 @@ class GroupShard:
         else:
             loading = self.state is ShardState.LOADING
             request.resolve(
-                command.failed(ErrorCode.coordinator_load_in_progress if loading else ErrorCode.not_coordinator)
+                command.failed(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS if loading else ErrorCode.NOT_COORDINATOR)
             )
         return request.future
 
     def _run(self, outcome: Outcome) -> ErrorCode:
         """Append, replay, settle, carry out the effects. Returns what the log said."""
-        error = ErrorCode.none
+        error = ErrorCode.NONE
         if outcome.records:
             error = self._append(outcome.records)
         if outcome.settle is not None:
@@ -141,14 +140,14 @@ class GroupShard:
         except StreamError as error:
             return append_error(error)
         if self.state is ShardState.FAILED:
-            return ErrorCode.not_coordinator  # the log broke while it took them
+            return ErrorCode.NOT_COORDINATOR  # the log broke while it took them
         for record in records:
             self.machine.replay(record)
         self.dirty_bytes += _size_bytes(records)
         if self.dirty_bytes >= self._checkpoint_at_bytes and not self._checkpoint_pending:
             self._checkpoint_pending = True
             self._timeline.set(("checkpoint",), 0, ())
-        return ErrorCode.none
+        return ErrorCode.NONE
 
     def _appended(self, error: BaseException | None) -> None:
         if error is not None:
@@ -168,7 +167,7 @@ class GroupShard:
     def _answer(replies: list[tuple[Ticket, Reply]], error: BaseException | None) -> None:
         for ticket, reply in replies:
             if isinstance(ticket, WaitingRequest):
-                ticket.resolve(reply if error is None else ticket.failed(ErrorCode.not_coordinator))
+                ticket.resolve(reply if error is None else ticket.failed(ErrorCode.NOT_COORDINATOR))
 
     # -- timers
 
@@ -189,7 +188,7 @@ class GroupShard:
 
     def _run_all(self, outcomes: Iterator[Outcome]) -> bool:
         """False when the log refused one: the rest waits for the next try."""
-        return all(self._run(outcome) is ErrorCode.none for outcome in outcomes)
+        return all(self._run(outcome) is ErrorCode.NONE for outcome in outcomes)
 
     # -- deleted topics
 
@@ -232,7 +231,7 @@ class GroupShard:
         self._forget_deleted_topics()
 
     async def _read_latest(self) -> dict[bytes, bytes]:
-        """The last value of each key. Unread until the end: of a day of commits only the last of each key is decoded."""
+        """The last value of each key, not yet decoded: of a day of commits only the last of each key is ever."""
         latest: dict[bytes, bytes] = {}
         self.dirty_bytes = 0
         seen = 0
@@ -266,7 +265,7 @@ class GroupShard:
         if self.state is ShardState.FAILED:
             return
         self.state = ShardState.FAILED
-        self.machine.unload(ErrorCode.not_coordinator, self._clock.now_ms())
+        self.machine.unload(ErrorCode.NOT_COORDINATOR, self._clock.now_ms())
         replies, _ = self.machine.outbox.drain()
         self._answer(replies, None)
 

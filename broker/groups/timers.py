@@ -1,7 +1,7 @@
 """All timers of the coordinator on one heap and one `loop.call_later`: a member costs an entry, not a task.
 
 Setting a timer later than it stands only changes its deadline (the common case: a heartbeat); the heap entry is moved
-when it comes up. So the heap holds at most one useful entry per timer plus stale ones, which are swept when they outnumber.
+when it comes up. So the heap holds one useful entry per timer plus stale ones, which are swept when they outnumber.
 """
 
 from __future__ import annotations
@@ -98,17 +98,22 @@ class Timers(Generic[K, A]):
         """Fire what is due; a bounded number per turn of the loop, so that a mass expiry does not stop the traffic."""
         self._handle = None
         now = asyncio.get_running_loop().time()
-        fired = 0
-        while self._heap and self._heap[0][0] <= now and fired < _FIRED_PER_TURN:
-            item = heapq.heappop(self._heap)
-            if not self._is_current(item):
-                continue
-            key = item[2]
-            entry = self._entries[key]
-            if entry.deadline > item[0]:
-                self._push(key, entry)
-                continue
-            del self._entries[key]
-            fired += 1
-            self._fire(key, entry.arg)
-        self._arm()
+        try:
+            for _ in range(_FIRED_PER_TURN):
+                if not self._heap or self._heap[0][0] > now:
+                    break
+                self._take_first()
+        finally:
+            self._arm()
+
+    def _take_first(self) -> None:
+        item = heapq.heappop(self._heap)
+        if not self._is_current(item):
+            return
+        key = item[2]
+        entry = self._entries[key]
+        if entry.deadline > item[0]:
+            self._push(key, entry)
+            return
+        del self._entries[key]
+        self._fire(key, entry.arg)

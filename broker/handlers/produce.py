@@ -75,7 +75,7 @@ def handle(services: Services, connection: Connection, header: RequestHeader, fr
     request = parse_produce_request(header.api_version, frame, header.body_offset)
     services.counters.produce_requests += 1
     services.counters.produced_bytes += len(frame)
-    logs = _logs_to_load(services, header.api_version, request)
+    logs = _logs_to_load(services, request)
     if logs or not services.engine.admit(len(frame)):
         services.counters.produce_held += 1
         connection.run_held(_begin_later(services, connection, header, request, len(frame), logs))
@@ -106,11 +106,11 @@ async def _begin_later(
     _begin(services, connection, header, request)
 
 
-def _logs_to_load(services: Services, version: int, request: ProduceRequest) -> list[PartitionLog]:
-    topics = services.partitions.by_id if version >= _BY_ID_FROM_VERSION else services.partitions.by_name
+def _logs_to_load(services: Services, request: ProduceRequest) -> list[PartitionLog]:
+    topics = services.partitions.by_key
     unready = []
     for key, partitions in request.topics:
-        topic = topics.get(key)  # type: ignore[call-overload]
+        topic = topics.get(key)
         if topic is not None:
             for index, _ in partitions:
                 log = topic.get(index)
@@ -127,13 +127,13 @@ def _begin(services: Services, connection: Connection, header: RequestHeader, re
         return
     version = header.api_version
     by_id = version >= _BY_ID_FROM_VERSION
-    topics = services.partitions.by_id if by_id else services.partitions.by_name
+    topics = services.partitions.by_key
     reply = connection.open_reply() if acks else None
     pending = PendingProduce(services, reply, (version, header.correlation_id))
     results = pending.results
     failed = False
     for key, partitions in request.topics:
-        topic = topics.get(key)  # type: ignore[call-overload]
+        topic = topics.get(key)
         rows: list[tuple[Any, ...]] = []
         for index, records in partitions:
             log = None if topic is None else topic.get(index)

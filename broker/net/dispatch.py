@@ -28,7 +28,7 @@ class Dispatcher:
 
     def __call__(self, connection: Connection, frame: memoryview | bytes) -> None:
         try:
-            header = parse_request_header(frame)  # type: ignore[arg-type]
+            header = parse_request_header(memoryview(frame))
             key = header.api_key
             if key == _PRODUCE and self._served(connection, header):
                 produce.handle(self._services, connection, header, frame)  # type: ignore[arg-type]

@@ -20,10 +20,7 @@ class PartitionCoordinatorLog:
     def __init__(self, log: PartitionLog, engine: StreamEngine) -> None:
         self._log = log
         self._engine = engine
-
-    @property
-    def leader_epoch(self) -> int:
-        return self._log.leader_epoch
+        self.leader_epoch = log.leader_epoch
 
     @property
     def end_offset(self) -> int:

@@ -37,11 +37,11 @@ class Partitions:
         self._engine = engine
         self._clock = clock
         self._by_stream: dict[int, PartitionLog] = {}
-        self.by_name: dict[str, TopicLogs] = {}
-        self.by_id: dict[bytes, TopicLogs] = {}
+        self.by_key: dict[str | bytes, TopicLogs] = {}
+        """Each topic twice: by its name and by the 16 bytes of its id."""
 
     def get(self, topic: str, index: int) -> PartitionLog | None:
-        logs = self.by_name.get(topic)
+        logs = self.by_key.get(topic)
         return None if logs is None else logs.get(index)
 
     def by_stream(self, stream_id: int) -> PartitionLog | None:
@@ -62,11 +62,11 @@ class Partitions:
             stream = by_id.get(asked.stream_id)
             if stream is None:
                 continue  # deleted meanwhile: the metadata no longer has it
-            topic = self.by_name.get(asked.topic)
+            topic = self.by_key.get(asked.topic)
             if topic is None or topic.topic_id != asked.topic_id.bytes:
                 topic = TopicLogs(asked.topic, asked.topic_id.bytes, asked.config, asked.internal)
-                self.by_name[asked.topic] = topic
-                self.by_id[topic.topic_id] = topic
+                self.by_key[asked.topic] = topic
+                self.by_key[topic.topic_id] = topic
             topic.logs.extend([None] * (asked.partition + 1 - len(topic.logs)))
             log = PartitionLog(topic, asked.partition, stream, self._clock)
             topic.logs[asked.partition] = log
@@ -82,21 +82,21 @@ class Partitions:
                 continue
             topic = log.topic
             topic.logs[log.index] = None
-            if self.by_name.get(topic.name) is topic and not any(topic.logs):
-                del self.by_name[topic.name]
+            if self.by_key.get(topic.name) is topic and not any(topic.logs):
+                del self.by_key[topic.name]
             if not any(topic.logs):
-                self.by_id.pop(topic.topic_id, None)
+                self.by_key.pop(topic.topic_id, None)
             log.gone()
         await self._engine.delete_streams(stream_ids)
 
     def image_changed(self, change: ImageChange) -> None:
         """Deleted topics are unknown at once; changed configs hold from the next batch on."""
         for deleted in change.deleted:
-            topic = self.by_name.get(deleted.name)
+            topic = self.by_key.get(deleted.name)
             if topic is not None and topic.topic_id == deleted.id_bytes:
-                del self.by_name[deleted.name]
-                self.by_id.pop(topic.topic_id, None)
+                del self.by_key[deleted.name]
+                self.by_key.pop(topic.topic_id, None)
         for changed in change.reconfigured:
-            topic = self.by_name.get(changed.name)
+            topic = self.by_key.get(changed.name)
             if topic is not None:
                 topic.config = changed.config

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from broker.net.connection import Connection, Reply
 from protocol.errors import MalformedRequest
+from s3stream.errors import Retry
 
 
 class FakeArena:
@@ -20,8 +21,11 @@ class FakeArena:
     def __init__(self, chunk: int) -> None:
         self.chunk = chunk
         self.current = memoryview(bytearray(chunk))
+        self.full = False
 
     def reserve(self, min_size: int) -> memoryview:
+        if self.full:
+            raise Retry("full")
         if len(self.current) < 64:
             self.current = memoryview(bytearray(self.chunk))
         return self.current
@@ -31,6 +35,8 @@ class FakeArena:
         self.current[:] = b"\xee" * len(self.current)
 
     def allocate(self, size: int) -> memoryview:
+        if self.full:
+            raise Retry("full")
         return memoryview(bytearray(size))
 
 
@@ -41,9 +47,11 @@ class FakeListener:
         self.frames: list[memoryview | bytes] = []
         self.reasons: list[str] = []
         self.hold_on: bytes | None = None
+        self.room_asked: list[int] = []
+        self.limit = 1000
 
     def check_size(self, size: int) -> None:
-        if size < 8 or size > 1000:
+        if size < 8 or size > self.limit:
             raise MalformedRequest(f"frame size {size}")
 
     def dispatch(self, connection: Connection, frame: memoryview | bytes) -> None:
@@ -52,6 +60,9 @@ class FakeListener:
             connection.hold()
 
     def opened(self, connection: Connection) -> None: ...
+
+    def make_room(self, size: int) -> None:
+        self.room_asked.append(size)
 
     def lost(self, connection: Connection) -> None: ...
 
@@ -98,6 +109,9 @@ class FakeLoop:
 
     def call_soon(self, callback: Any, *args: Any) -> None:
         self.soon.append((callback, args))
+
+    def call_later(self, delay: float, callback: Any, *args: Any) -> None:
+        self.call_soon(callback, *args)
 
     def turn(self) -> None:
         due, self.soon = self.soon, []
@@ -192,6 +206,23 @@ def test_a_flood_behind_a_held_request_stops_the_reading_and_loses_nothing() -> 
     connection.release()
     assert len(listener.frames) == 101
     assert transport.reading
+
+
+def test_without_memory_the_reading_stops_and_goes_on_when_there_is_some() -> None:
+    connection, listener, transport, loop = connect()
+    listener.arena.full = True
+    listener.limit = 1 << 20
+    whole = frame(0, b"x" * 100_000)
+    feed(connection, whole[:500], [])
+    assert not transport.reading
+    loop.turn()
+    assert not transport.reading
+    assert listener.room_asked == [len(whole)]
+    listener.arena.full = False
+    loop.turn()
+    assert transport.reading
+    feed(connection, whole[500:], [])
+    assert [bytes(received) for received in listener.frames] == [whole[4:]]
 
 
 def test_nothing_is_handled_while_the_client_does_not_read_its_answers() -> None:
