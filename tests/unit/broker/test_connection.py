@@ -147,7 +147,7 @@ bodies = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=80)
 @given(bodies, st.lists(st.integers(1, 2000), max_size=40), st.sampled_from([4096, 8192]))
 def test_any_split_gives_the_same_frames(messages: list[tuple[int, bytes]], splits: list[int], chunk: int) -> None:
     connection, listener, transport, _ = connect(chunk)
