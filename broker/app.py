@@ -36,6 +36,8 @@ from s3stream.supervisor import Supervisor
 from s3stream.wal.file_wal import FileWal
 
 _log = logging.getLogger("weir")
+_PRODUCER_IDS = 1_000
+"""Producer ids reserved at once, as in Kafka."""
 
 
 class Broker:
@@ -125,7 +127,7 @@ class Broker:
             partitions=partitions,
             cluster=controller,
             groups=groups,
-            producer_ids=ProducerIds(store.allocate_producer_ids, supervisor),
+            producer_ids=ProducerIds(lambda: store.allocate_producer_ids(_PRODUCER_IDS), supervisor),
             fetch_sessions=FetchSessions(settings.network.fetch_session_slots, adapters.rng),
             counters=counters,
         )

@@ -207,7 +207,7 @@ class Connection(asyncio.BufferedProtocol):
         return frames
 
     def _park(self, begun: memoryview, size: int, *, in_arena: bool) -> None:
-        """A place of `size` bytes for a frame that has only begun to arrive. (The two may overlap: it is moved down.)"""
+        """A place of `size` bytes for a frame that has only begun to arrive. (They may overlap: it is moved down.)"""
         if in_arena:
             try:
                 destination = self.listener.arena.allocate(size)
