@@ -78,13 +78,19 @@ def _entity(schema: type, values: dict[str, Any], known: frozenset[str]) -> Any:
     for f in dataclasses.fields(schema):
         if f.name in values:
             arguments[f.name] = _value(f.type, f.metadata.get("kafka_type"), values[f.name], known)
-        elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+        elif f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING:
+            continue
+        elif f.metadata.get("kafka_type") == "bool":
+            arguments[f.name] = False
+        elif typing.get_origin(f.type) is tuple:
+            arguments[f.name] = ()
+        else:
             raise CaseError(f"{schema.__module__}.{schema.__name__} needs {f.name}")
     return schema(**arguments)
 
 
 def encode_body(api_key: int, version: int, values: dict[str, Any]) -> bytes:
-    """The request's body; fields that this version does not have are left out."""
+    """The request's body; fields this version lacks are left out, booleans and arrays not given are false and empty."""
     schema = kio.index.load_request_schema(api_key, version)
     out = io.BytesIO()
     entity_writer(schema)(out, _entity(schema, values, _field_names(api_key)))
