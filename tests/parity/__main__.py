@@ -80,7 +80,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--kafka", required=True, metavar="HOST:PORT", help="Apache Kafka")
     parser.add_argument("--weir", metavar="HOST:PORT", help="the broker compared with it")
     parser.add_argument("--repeat", action="store_true", help="compare --kafka with itself")
-    parser.add_argument("--only", default="*", metavar="PATTERN", help="only cases like this, e.g. 'fetch.*@13'")
+    parser.add_argument(
+        "--only", default="*", metavar="PATTERN", help="only cases like this, e.g. 'fetch.*@13'"
+    )
     parser.add_argument("--show", action="store_true", help="print what Kafka answered, as JSON lines")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write all differences as JSON lines")
     given = parser.parse_args()

@@ -94,18 +94,32 @@ class Target:
             timeout=20000,
         )["topics"][0]
         if made["error_code"] != "none":
-            raise CaseError(f"{self.label} did not create {name}: {made['error_code']} {made['error_message']}")
+            raise CaseError(
+                f"{self.label} did not create {name}: {made['error_code']} {made['error_message']}"
+            )
         return self.await_topic(name)
 
     def await_topic(self, name: str) -> Topic:
         """Wait until the topic has leaders everywhere; the topic."""
         for _ in range(200):
             found = self.call(apis.METADATA, 12, topics=[{"name": name, "topic_id": None}])["topics"][0]
-            if found["error_code"] == "none" and all(p["leader_id"] >= 0 for p in found["partitions"]):
+            if found["error_code"] == "none" and self._led(name, len(found["partitions"])):
                 self.topic_names[found["topic_id"]] = name
                 return Topic(name, uuid.UUID(found["topic_id"]))
             time.sleep(0.02)
         raise CaseError(f"{self.label}: {name} got no leaders: {found}")
+
+    def _led(self, name: str, partitions: int) -> bool:
+        """Whether every partition answers as leader; Kafka's metadata run ahead of its leaders."""
+        wanted = [{"partition_index": p, "timestamp": -1} for p in range(partitions)]
+        answer = self.call(
+            apis.LIST_OFFSETS,
+            5,
+            replica_id=-1,
+            isolation_level=0,
+            topics=[{"name": name, "partitions": wanted}],
+        )
+        return all(p["error_code"] == "none" for p in answer["topics"][0]["partitions"])
 
     def unknown_topic(self) -> Topic:
         """A topic that does not exist; its id is the same on both brokers."""
@@ -132,7 +146,10 @@ class Target:
             "acks": acks,
             "timeout": 10000,
             "topic_data": [
-                {**topic.key(), "partition_data": [{"index": index, "records": data} for index, data in pairs]}
+                {
+                    **topic.key(),
+                    "partition_data": [{"index": index, "records": data} for index, data in pairs],
+                }
             ],
         }
         del values["topic_data"][0]["topic"]
@@ -162,7 +179,11 @@ class Target:
         **values: Any,
     ) -> Plain:
         """Fetch one partition, or the (topic, partitions) given; no waiting unless `max_wait` says so."""
-        wanted = [(topics, [{"partition": partition, "fetch_offset": offset}])] if isinstance(topics, Topic) else topics
+        wanted = (
+            [(topics, [{"partition": partition, "fetch_offset": offset}])]
+            if isinstance(topics, Topic)
+            else topics
+        )
         request: dict[str, Any] = {
             "replica_id": -1,
             "max_wait": 0,
@@ -177,7 +198,8 @@ class Target:
                 for topic, partitions in wanted
             ],
             "forgotten_topics_data": [
-                {"topic": topic.name, "topic_id": topic.id, "partitions": list(numbers)} for topic, numbers in forget
+                {"topic": topic.name, "topic_id": topic.id, "partitions": list(numbers)}
+                for topic, numbers in forget
             ],
         }
         request.update(values)
@@ -197,7 +219,9 @@ class Target:
     def await_coordinator(self, group: str) -> None:
         """Wait until the group's coordinator serves it."""
         for _ in range(300):
-            found = self.call(apis.FIND_COORDINATOR, 4, key_type=0, coordinator_keys=[group])["coordinators"][0]
+            found = self.call(apis.FIND_COORDINATOR, 4, key_type=0, coordinator_keys=[group])["coordinators"][
+                0
+            ]
             if found["error_code"] == "none":
                 probe = self.call(apis.HEARTBEAT, 0, group_id=group, generation_id=1, member_id="probe")
                 if probe["error_code"] not in ("not_coordinator", "coordinator_load_in_progress"):
