@@ -65,14 +65,14 @@ def read_allowed(path: Path = ALLOWED) -> list[Allowed]:
 
 def observe(case: Case, target: Target) -> Plain:
     """Run one case; what it raises is an observation too, so that the other cases go on."""
-    target.start_case(case.id)
+    own = target.for_case(case.id)
     try:
-        return normalise(case.body(target, case.version), target)
+        return normalise(case.body(own, case.version), target)
     except Exception as error:  # noqa: BLE001 - reported as the case's result
         frame = traceback.extract_tb(error.__traceback__)[-1]
         return {"raised": f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"}
     finally:
-        target.end_case()
+        own.end_case()
 
 
 def arguments() -> argparse.Namespace:
@@ -85,6 +85,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--show", action="store_true", help="print what Kafka answered, as JSON lines")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write all differences as JSON lines")
+    parser.add_argument(
+        "--jobs", type=int, default=12, help="requests' cases run side by side (both brokers together)"
+    )
     given = parser.parse_args()
     if not given.repeat and not given.weir:
         parser.error("--weir is needed (or --repeat)")
@@ -116,10 +119,10 @@ def main() -> int:
     found: list[Difference] = []
     failed: list[Difference] = []
     started = time.monotonic()
-    with ThreadPoolExecutor(2) as pool:
-        for case in cases:
-            answers = [pool.submit(observe, case, target) for target in (left, right)]
-            kafka, weir = (answer.result() for answer in answers)
+    with ThreadPoolExecutor(given.jobs) as pool:
+        answers = {case: [pool.submit(observe, case, target) for target in (left, right)] for case in cases}
+        for case, pair in answers.items():
+            kafka, weir = (answer.result() for answer in pair)
             if given.show:
                 print(json.dumps({"case": case.id, "kafka": kafka}))
             if isinstance(kafka, dict) and "raised" in kafka:

@@ -138,7 +138,13 @@ def headers(records: bytes | None) -> list[dict[str, Any]] | None:
             "crc",
             "attributes",
             "last_offset_delta",
-        ) + ("base_timestamp", "max_timestamp", "producer_id", "producer_epoch", "base_sequence", "records")
+            "base_timestamp",
+            "max_timestamp",
+            "producer_id",
+            "producer_epoch",
+            "base_sequence",
+            "records",
+        )
         fields = dict(zip(names, HEADER.unpack_from(records, position), strict=True))
         end = position + 12 + fields["length"]
         if end > len(records):

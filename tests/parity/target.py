@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 import uuid
 from collections.abc import Sequence
@@ -41,6 +42,14 @@ class Target:
         self.node_id: int = about["brokers"][0]["broker_id"]
         self.end_case()
 
+    def for_case(self, case: str) -> Target:
+        """The same broker for one case: names of its own, connections of its own; cases may run side by side."""
+        one = copy.copy(self)
+        one.opened = []
+        one.case = "".join(c if c.isalnum() else "-" for c in case)
+        one.count = 0
+        return one
+
     # ------------------------------------------------------------------------------------------- connections
 
     def connect(self) -> Connection:
@@ -57,11 +66,6 @@ class Target:
         finally:
             connection.close()
             self.opened.remove(connection)
-
-    def start_case(self, case: str) -> None:
-        """Names made from now on belong to this case."""
-        self.case = "".join(c if c.isalnum() else "-" for c in case)
-        self.count = 0
 
     def end_case(self) -> None:
         """Close what the case opened."""
@@ -131,7 +135,7 @@ class Target:
         self,
         version: int,
         topic: Topic,
-        records: bytes | None | Sequence[tuple[int, bytes | None]],
+        records: bytes | Sequence[tuple[int, bytes | None]] | None,
         *,
         partition: int = 0,
         acks: int = -1,

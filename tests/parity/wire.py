@@ -26,7 +26,7 @@ class CaseError(Exception):
     """A case is wrong (a field that no version has, a value that does not fit): never a broker's fault."""
 
 
-# ------------------------------------------------------------------------------------------- entities from dicts
+# -------------------- entities from dicts
 
 
 @functools.cache
@@ -112,7 +112,7 @@ def is_flexible(api_key: int, version: int) -> bool:
     return bool(kio.index.load_request_schema(api_key, version).__flexible__)
 
 
-# --------------------------------------------------------------------------------------------- answers as dicts
+# -------------------- answers as dicts
 
 
 def plain(value: Any) -> Plain:
@@ -148,7 +148,7 @@ def decode(api_key: int, version: int, frame: bytes) -> Plain:
     return result
 
 
-# ------------------------------------------------------------------------------------------------- the connection
+# -------------------- the connection
 
 
 class Connection:

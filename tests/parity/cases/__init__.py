@@ -29,14 +29,14 @@ REGISTRY: list[Case] = []
 def case(api_key: int, versions: Iterable[int] | None = None) -> Callable[[Body], Body]:
     """Register the function for these versions of the API (default: every served one).
 
-    The case's id is FILE.FUNCTION@VERSION. The function gets the broker and the version and returns the answers it
-    observed, as a dict or list; it must do the same on any broker, whatever that answers.
+    The case's id is FILE.FUNCTION@VERSION. The function gets the broker and the version and returns the answers
+    it observed, as a dict or list; it must do the same on any broker, whatever that answers.
     """
 
     def register(body: Body) -> Body:
         file = body.__module__.rsplit(".", 1)[1]
-        for version in apis.versions(api_key) if versions is None else versions:
-            REGISTRY.append(Case(f"{file}.{body.__name__}@{version}", version, body))
+        chosen = apis.versions(api_key) if versions is None else versions
+        REGISTRY.extend(Case(f"{file}.{body.__name__}@{version}", version, body) for version in chosen)
         return body
 
     return register

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from tests.parity import apis
+from tests.parity.batches import batch
 from tests.parity.cases import case, ends
 from tests.parity.target import Target, Topic
 from tests.parity.wire import Plain
@@ -118,7 +119,7 @@ def group_configs(b: Target, v: int) -> Plain:
     return answer["results"][0]["error_code"]
 
 
-# ------------------------------------------------------------------------------------------------------- altering
+# -------------------- altering
 
 
 def alter(b: Target, v: int, kind: int, name: str, configs: dict[str, str | None], **values: Any) -> Plain:
@@ -191,8 +192,6 @@ def change_set_and_remove(b: Target, v: int) -> Plain:
 
 @case(CHANGE)
 def change_takes_effect(b: Target, v: int) -> Plain:
-    from tests.parity.batches import batch
-
     topic = b.topic()
     change(b, v, TOPIC, topic.name, ("max.message.bytes", SET, "150"))
     settled(b, topic, "max.message.bytes", "150")

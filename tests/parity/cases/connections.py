@@ -29,7 +29,7 @@ def alive(connection: Connection) -> Plain:
     return connection.call(apis.HEARTBEAT, 0, group_id="", generation_id=0, member_id="", timeout_s=3)
 
 
-# ---------------------------------------------------------------------------------------------------- ApiVersions
+# -------------------- ApiVersions
 
 
 @case(VERSIONS)
@@ -52,7 +52,7 @@ def versions_unknown(b: Target, v: int) -> Plain:
     if not found:
         return {"frame": "none"}
     correlation, error, count = struct.unpack_from(">ihi", found)
-    keys = dict((k, (low, high)) for k, low, high in struct.iter_unpack(">hhh", found[10 : 10 + 6 * count]))
+    keys = {k: (low, high) for k, low, high in struct.iter_unpack(">hhh", found[10 : 10 + 6 * count])}
     return {
         "correlation": correlation,
         "error": error,
@@ -79,7 +79,7 @@ def versions_twice(b: Target, v: int) -> Plain:
     return [a["error_code"] for a in answers]
 
 
-# ------------------------------------------------------------------------------------------------- InitProducerId
+# -------------------- InitProducerId
 
 
 def init(
@@ -115,7 +115,7 @@ def producer_id_given(b: Target, v: int) -> Plain:
     ]
 
 
-# --------------------------------------------------------------------------------------------------------- frames
+# -------------------- frames
 
 
 @case(VERSIONS, (0,))

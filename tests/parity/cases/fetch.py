@@ -139,8 +139,7 @@ def last_fetched_epoch_too_high(b: Target, v: int) -> Plain:
     """The consumer claims records of an epoch that never was: it is told where its log diverges."""
     topic = b.topic()
     b.fill(topic, 3)
-    answer = b.fetch(v, [(topic, [{"partition": 0, "fetch_offset": 2, "last_fetched_epoch": 999}])])
-    return answer
+    return b.fetch(v, [(topic, [{"partition": 0, "fetch_offset": 2, "last_fetched_epoch": 999}])])
 
 
 @case(K, SOME)

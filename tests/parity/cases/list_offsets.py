@@ -179,7 +179,7 @@ def log_append_time(b: Target, v: int) -> Plain:
     return [ask(b, v, topic, [{"partition_index": 0, "timestamp": t}]) for t in (0, TIMESTAMP_MS + 10**12)]
 
 
-# ------------------------------------------------------------------------------------------ OffsetForLeaderEpoch
+# -------------------- OffsetForLeaderEpoch
 
 
 def epoch_end(

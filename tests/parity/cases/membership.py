@@ -53,7 +53,7 @@ def leave(b: Target, v: int, group: str, *members: tuple[str, str | None]) -> Pl
     return b.call(LEAVE, v, group_id=group, member_id=members[0][0] if members else "", members=entries)
 
 
-# ----------------------------------------------------------------------------------------------------- JoinGroup
+# -------------------- JoinGroup
 
 
 @case(JOIN)
@@ -208,7 +208,7 @@ def protocol_choice(b: Target, v: int) -> Plain:
     return joined(b, v, group, protocols=both)
 
 
-# --------------------------------------------------------------------------------------------------------- static
+# -------------------- static
 
 
 @case(JOIN, range(5, 10))
@@ -256,7 +256,7 @@ def static_member_removed_by_instance(b: Target, v: int) -> Plain:
     ]
 
 
-# ------------------------------------------------------------------------------------------------------ SyncGroup
+# -------------------- SyncGroup
 
 
 @case(SYNC)
@@ -298,7 +298,7 @@ def sync_without_own_assignment(b: Target, v: int) -> Plain:
     return sync(b, v, group, answer["member_id"], 1, assignments=[])
 
 
-# ------------------------------------------------------------------------------------------------------ Heartbeat
+# -------------------- Heartbeat
 
 
 @case(BEAT)
@@ -322,7 +322,7 @@ def beat_refused(b: Target, v: int) -> Plain:
     ]
 
 
-# ----------------------------------------------------------------------------------------------------- LeaveGroup
+# -------------------- LeaveGroup
 
 
 @case(LEAVE)

@@ -142,7 +142,7 @@ def deleted_topic(b: Target, v: int) -> Plain:
     return answer
 
 
-# ------------------------------------------------------------------------------------------------ DescribeCluster
+# -------------------- DescribeCluster
 
 
 @case(CLUSTER)

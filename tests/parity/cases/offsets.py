@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -170,7 +171,7 @@ def commit_backwards(b: Target, v: int) -> Plain:
     return {"answers": answers, "found": read(b, 5, group, [(topic, [0])])}
 
 
-# ---------------------------------------------------------------------------------------------------- OffsetFetch
+# -------------------- OffsetFetch
 
 
 @case(READ)
@@ -248,8 +249,6 @@ def fetch_with_member(b: Target, v: int) -> Plain:
 @case(READ, ends(READ, 8))
 def fetch_deleted_topic(b: Target, v: int) -> Plain:
     """Deleting a topic deletes what groups committed on it."""
-    import time
-
     group, topic = b.group(), b.topic()
     commit(b, 7, group, topic, [(0, 5)])
     b.call(apis.DELETE_TOPICS, 5, topic_names=[topic.name], timeout=10000)

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from tests.parity import apis
+from tests.parity.batches import batch
 from tests.parity.cases import case, ends
 from tests.parity.target import Target
 from tests.parity.wire import Plain
@@ -187,7 +188,7 @@ def create_internal(b: Target, v: int) -> Plain:
     return create(b, v, wanted("__consumer_offsets"))
 
 
-# --------------------------------------------------------------------------------------------------- DeleteTopics
+# -------------------- DeleteTopics
 
 
 def delete(b: Target, v: int, *names: str) -> Plain:
@@ -200,7 +201,11 @@ def delete(b: Target, v: int, *names: str) -> Plain:
 def delete_valid(b: Target, v: int) -> Plain:
     one, two = b.topic(), b.topic()
     answer = delete(b, v, one.name, two.name)
-    after = b.call(apis.METADATA, 9, topics=[{"name": one.name}])
+    for _ in range(100):
+        after = b.call(apis.METADATA, 9, topics=[{"name": one.name}])
+        if after["topics"][0]["error_code"] != "none":
+            break
+        time.sleep(0.02)
     return {"answer": answer, "after": after["topics"]}
 
 
@@ -257,7 +262,7 @@ def delete_and_create_again(b: Target, v: int) -> Plain:
     return {"answer": answer, "another_id": again.id != topic.id, "empty": b.fetch(11, again)}
 
 
-# ----------------------------------------------------------------------------------------------- CreatePartitions
+# -------------------- CreatePartitions
 
 
 def grow(
@@ -327,7 +332,7 @@ def grow_nothing(b: Target, v: int) -> Plain:
     return b.call(GROW, v, topics=[], timeout=10000)
 
 
-# -------------------------------------------------------------------------------------------------- DeleteRecords
+# -------------------- DeleteRecords
 
 
 def trim(b: Target, v: int, name: str, *parts: tuple[int, int]) -> Plain:
@@ -375,8 +380,6 @@ def trim_backwards(b: Target, v: int) -> Plain:
 
 @case(TRIM)
 def trim_inside_a_batch(b: Target, v: int) -> Plain:
-    from tests.parity.batches import batch
-
     topic = b.topic()
     b.produce(9, topic, batch(tuple((b"k", b"%d" % i) for i in range(4))))
     return {"answer": trim(b, v, topic.name, (0, 2)), "fetch": b.fetch(11, topic, offset=2)}
