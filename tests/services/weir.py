@@ -41,14 +41,11 @@ class WeirProcess(Service):
     def command(self) -> list[str]:
         """The command that starts it."""
         command = [*self.prefix, sys.executable, "-m", "broker", "serve"]
-        command += ["--data-dir", str(self.directory / "data"), "--listener", f"PLAINTEXT://{self.bootstrap}"]
+        command += ["--data-dir", str(self.directory / "data"), "--listen", self.bootstrap]
+        command += ["--set", "http.port=-1"]
         if self.store.service is not None:
-            command += [
-                "--object-store",
-                f"s3://{self.store.bucket}",
-                "--s3-endpoint",
-                self.store.service.endpoint,
-            ]
+            command += ["--store", f"s3://{self.store.bucket}"]
+            command += ["--set", f"store.s3.endpoint={self.store.service.endpoint}"]
         for name, value in self.settings.items():
             command += ["--set", f"{name}={value}"]
         return command
