@@ -27,7 +27,7 @@ from protocol.messages import (
 )
 from tests.unit.protocol.message_samples import ALL_VERSIONS, kio_bytes, kio_entity, random_body, to_entity
 
-SAMPLES_PER_VERSION = 6
+SAMPLES_PER_VERSION = 4
 HUGE_COUNTS = (b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff\x0f")
 
 
