@@ -1,4 +1,4 @@
-"""The simulated metadata database: real SQLite in memory, behind commits that are refused, lost or unknown.
+"""The simulated metadata database: the real SQLite adapter in memory, behind commits that are refused or unknown.
 
 A `MetadataFile` outlives its processes, as a database file with synchronous=FULL does: a transaction is there whole or
 not at all. `client()` gives one process its `Database`. Each command runs in one instant of virtual time; a kill may
@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from s3stream.errors import OutcomeUnknown, Retry
-from s3stream.ports import Clock
+from s3stream.meta.sqlite import InlineRunner, SqliteDatabase
+from s3stream.ports import Clock, Tx
 from tests.simulation.errors import NotSimulated
 from tests.simulation.loop import SimulatedLoop
 
@@ -49,41 +49,27 @@ class MetadataFile:
         self.clock = clock
         self.fired = fired
         self.settings = settings if settings is not None else DatabaseSettings()
-        self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        self.connection.execute("PRAGMA foreign_keys=ON")
-        self.connection.execute("CREATE TABLE simulated_migrations (package TEXT PRIMARY KEY, applied INTEGER)")
+        self.database = SqliteDatabase(":memory:", InlineRunner(), clock.now_ms)
 
     def client(self) -> SimulatedDatabase:
         return SimulatedDatabase(self)
 
-    def query(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
-        """Look from outside, for checkers."""
-        return self.connection.execute(sql, args).fetchall()
+    def forget(self) -> None:
+        """Drop the content; the world is over."""
+        closing = self.database.close()
+        try:
+            closing.send(None)  # the inline runner never waits
+        except StopIteration:
+            return
+        raise NotSimulated("closing the database waits for something")
 
-    def close(self) -> None:
-        self.connection.close()
-
-
-class _Transaction:
-    """The `Tx` of one command. SQLite knows `$1` as a parameter named "1"."""
-
-    dialect = "sqlite"
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    async def fetch(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
-        return self._connection.execute(sql, _named(args)).fetchall()
-
-    async def execute(self, sql: str, *args: Any) -> int:
-        return self._connection.execute(sql, _named(args)).rowcount
-
-    async def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        self._connection.executemany(sql, [_named(row) for row in rows])
+    async def query(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
+        """Look from outside, without faults, for checkers."""
+        return await self.database.transact(_query, sql, *args)
 
 
-def _named(args: Sequence[Any]) -> dict[str, Any]:
-    return {str(number): value for number, value in enumerate(args, 1)}
+async def _query(tx: Tx, sql: str, *args: Any) -> list[tuple[Any, ...]]:
+    return await tx.fetch(sql, *args)
 
 
 class SimulatedDatabase:
@@ -99,7 +85,7 @@ class SimulatedDatabase:
         if file.rng.random() < settings.conflict_share:
             file.fired["metadata: transaction refused"] += 1
             raise Retry("database is locked")
-        result = self._run(command, args)
+        result = await file.database.transact(command, *args)
         file.loop.trace.add(f"  metadata {command.__qualname__}")
         await self._wait()
         if file.rng.random() < settings.unknown_commit_share:
@@ -107,38 +93,14 @@ class SimulatedDatabase:
             raise OutcomeUnknown("connection lost during commit")
         return result
 
-    def _run(self, command: Callable[..., Coroutine[Any, Any, _T]], args: tuple[Any, ...]) -> _T:
-        """Drive the command to its end in one step, as the writer thread of the real adapter does."""
-        connection = self._file.connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            coroutine = command(_Transaction(connection), *args)
-            try:
-                coroutine.send(None)
-            except StopIteration as end:
-                result: _T = end.value
-            else:
-                coroutine.close()
-                raise NotSimulated(f"{command.__qualname__} awaits something other than its transaction")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
-        return result
-
     async def migrate(self, package: str, migrations: Sequence[str]) -> None:
         await self._wait()
-        connection = self._file.connection
-        rows = connection.execute("SELECT applied FROM simulated_migrations WHERE package = ?", (package,)).fetchall()
-        applied = rows[0][0] if rows else 0
-        for number, migration in enumerate(migrations[applied:], applied + 1):
-            connection.executescript(f"BEGIN IMMEDIATE; {migration}; COMMIT")
-            connection.execute("INSERT OR REPLACE INTO simulated_migrations VALUES (?, ?)", (package, number))
+        await self._file.database.migrate(package, migrations)
         await self._wait()
 
     async def now_ms(self) -> int:
         await self._wait()
-        return self._file.clock.now_ms()
+        return await self._file.database.now_ms()
 
     async def close(self) -> None:
         await asyncio.sleep(0)

@@ -86,12 +86,17 @@ class Disk:
         self.settings = settings if settings is not None else DiskSettings()
         self.fail_next_sync = False
         self.segments: dict[int, _Segment] = {}
+        self._at_next_write: Callable[[], object] | None = None
         self._recyclable: list[bytes] = []
         self._writes: list[_Write] = []
 
     def open(self) -> SimulatedWalDevice:
         """The device of the calling process."""
         return SimulatedWalDevice(self)
+
+    def when_next_written(self, call: Callable[[], object]) -> None:
+        """Call once, in no node's name, when the next write is submitted: to aim a fault at the moment of an ack."""
+        self._at_next_write = call
 
     # -- what happens to the host
 
@@ -173,6 +178,9 @@ class Disk:
         self._writes.append(write)
         if self.settings.planted_ack_before_write:
             self._report(write, None)
+        if self._at_next_write is not None:
+            self.loop.call_world(0, self._at_next_write)
+            self._at_next_write = None
         self.loop.call_world(self.rng.uniform(0, self.settings.write_max_s), self._copy, write)
 
     def _copy(self, write: _Write) -> None:

@@ -34,12 +34,11 @@ START_TIME_S = 1_000.0  # a monotonic clock that starts above zero, as real ones
 class SimulatedHandle(asyncio.TimerHandle):
     """A scheduled callback: ready at once or at `when`. Belongs to the node of its context."""
 
-    __slots__ = ("args", "callback", "context", "dropped", "due", "node", "sequence")
+    __slots__ = ("args", "callback", "context", "dropped", "due", "node")
 
     def __init__(
         self,
         due: float,
-        sequence: int,
         callback: Callable[..., object],
         args: tuple[Any, ...],
         context: contextvars.Context | None,
@@ -49,7 +48,6 @@ class SimulatedHandle(asyncio.TimerHandle):
         self.context = context if context is not None else contextvars.copy_context()
         self.node: Node | None = self.context.get(CURRENT)
         self.due = due
-        self.sequence = sequence
         self.callback: Callable[..., object] | None = callback
         self.args = args
         self.dropped = False
@@ -67,11 +65,6 @@ class SimulatedHandle(asyncio.TimerHandle):
 
     def get_context(self) -> contextvars.Context:
         return self.context
-
-    def __lt__(self, other: object) -> bool:
-        if not isinstance(other, SimulatedHandle):
-            return NotImplemented
-        return (self.due, self.sequence) < (other.due, other.sequence)
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -108,7 +101,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._now = START_TIME_S
         self._sequence = 0
         self._ready: deque[SimulatedHandle] = deque()
-        self._timers: list[SimulatedHandle] = []
+        self._timers: list[tuple[float, int, SimulatedHandle]] = []  # (due, order of scheduling, handle)
         self._failure: BaseException | None = None
         self._stopping = False
         self._running = False
@@ -129,7 +122,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> SimulatedHandle:
-        handle = SimulatedHandle(self._now, 0, callback, args, context)
+        handle = SimulatedHandle(self._now, callback, args, context)
         self._ready.append(handle)
         return handle
 
@@ -149,8 +142,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> SimulatedHandle:
         self._sequence += 1
-        handle = SimulatedHandle(when, self._sequence, callback, args, context)
-        heapq.heappush(self._timers, handle)
+        handle = SimulatedHandle(when, callback, args, context)
+        heapq.heappush(self._timers, (when, self._sequence, handle))
         return handle
 
     def call_world(self, delay_s: float, callback: Callable[..., object], *args: Any) -> SimulatedHandle:
@@ -244,11 +237,9 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             deadline = None if limit_s is None else self._now + limit_s
             while not main.done() and self._failure is None:
                 self._step(deadline)
-            if self._failure is not None:
-                failure, self._failure = self._failure, None
-                if main.done() and not main.cancelled():
-                    main.exception()  # the failure below is the one to report
-                raise failure
+            if self._failure is not None and main.done() and not main.cancelled():
+                main.exception()  # the failure below is the one to report
+            self.raise_failure()
             return main.result()
 
     def run_forever(self) -> None:
@@ -256,9 +247,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             self._stopping = False
             while not self._stopping and self._failure is None:
                 self._step(None)
-            if self._failure is not None:
-                failure, self._failure = self._failure, None
-                raise failure
+            self.raise_failure()
 
     def stop(self) -> None:
         self._stopping = True
@@ -293,18 +282,18 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def _advance(self, deadline: float | None) -> None:
         timers = self._timers
-        while timers and timers[0].callback is None:
+        while timers and timers[0][2].callback is None:
             heapq.heappop(timers)
         if not timers:
             raise Deadlock(f"nothing is runnable at {self._now}\n{self._stuck()}")
-        due = timers[0].due
+        due = timers[0][0]
         if due > self._now:
             if deadline is not None and due > deadline:
                 raise OutOfTime(f"still running at the limit of {deadline}\n{self._stuck()}")
             self._now = due
             self._instant_began_at_step = self.steps
-        while timers and timers[0].due <= self._now:
-            self._ready.append(heapq.heappop(timers))
+        while timers and timers[0][0] <= self._now:
+            self._ready.append(heapq.heappop(timers)[2])
 
     def _stuck(self) -> str:
         """Who waits for what, for a deadlock, a livelock or a run that does not end."""
@@ -374,6 +363,12 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         """End the run with `error`; the first one wins."""
         if self._failure is None:
             self._failure = error
+
+    def raise_failure(self) -> None:
+        """Raise what `fail` was given since the last call, if anything."""
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if self._exception_handler is not None:

@@ -13,7 +13,7 @@ import asyncio
 import contextvars
 import random
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -209,12 +209,18 @@ class Listener(asyncio.AbstractServer):
 class Network:
     """All hosts of one world. `settings` may be replaced while running."""
 
-    def __init__(self, loop: SimulatedLoop, rng: random.Random, settings: NetworkSettings | None = None) -> None:
+    def __init__(
+        self,
+        loop: SimulatedLoop,
+        rng: random.Random,
+        settings: NetworkSettings | None = None,
+        fired: Counter[str] | None = None,
+    ) -> None:
         self.loop = loop
         self.rng = rng
+        self.fired = fired if fired is not None else Counter()
         self.settings = settings if settings is not None else NetworkSettings()
         self.read_rate_bytes_per_s: dict[str, float] = {}  # host -> how fast it reads (slow reader)
-        self.counts: dict[str, int] = {}
         self._listeners: dict[tuple[str, int], Listener] = {}
         self._links: dict[tuple[str, str], Link] = {}
         self._connections: list[Connection] = []
@@ -341,9 +347,6 @@ class Network:
         peer, local = transport.peer, transport.local
         self.loop.trace.add(f"  {peer[0]}:{peer[1]} > {local[0]}:{local[1]} {len(data)} {zlib.crc32(data):08x}")
 
-    def count(self, what: str) -> None:
-        self.counts[what] = self.counts.get(what, 0) + 1
-
     def drop_node(self, node: Node, *, power_cut: bool) -> None:
         """The process died: its listeners and connections go. After a power cut nobody tells the peers at once."""
         for key, listener in list(self._listeners.items()):
@@ -371,7 +374,7 @@ class Network:
         if link.blocked:
             return
         link.blocked = True
-        self.count("partition")
+        self.fired["network: partition"] += 1
         self.loop.trace.add(f"{self.loop.time()!r} block {source}>{target}")
         self.loop.call_world(self.settings.tcp_timeout_s, self._give_up, link)
 
@@ -403,7 +406,7 @@ class Network:
         if not open_ones:
             return False
         connection = self.rng.choice(open_ones)
-        self.count("reset")
+        self.fired["network: reset"] += 1
         self.loop.trace.add(f"{self.loop.time()!r} reset {connection.client.local}>{connection.server.local}")
         for end in (connection.client, connection.server):
             end.outgoing.drop()

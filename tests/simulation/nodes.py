@@ -50,6 +50,12 @@ class Node:
     def label(self) -> str:
         return f"{self.name}#{self.incarnation}"
 
+    def running(self) -> bool:
+        return self.state is NodeState.RUNNING
+
+    def paused(self) -> bool:
+        return self.state is NodeState.PAUSED
+
     def new_context(self) -> contextvars.Context:
         """A fresh context of this node. Always a copy: a context cannot be entered twice."""
         return self._context.copy()

@@ -77,6 +77,9 @@ class Bucket:
         """Answer nothing for a while: each call ends by its time-out."""
         self._down_until_s = max(self._down_until_s, self.loop.time() + duration_s)
 
+    def end_troubles(self) -> None:
+        self._slow_until_s = self._down_until_s = 0.0
+
     def slow(self) -> bool:
         return self.loop.time() < self._slow_until_s and self.rng.random() < 0.8
 

@@ -260,8 +260,8 @@ class SimulatedTransport(asyncio.Transport):
 
     def window_opened(self) -> None:
         """The peer read: called in no node's name."""
-        if self._held:
-            self._schedule_pump()
+        if self._held and self.outgoing.room_bytes() >= min(self.outgoing.window_bytes // 4, self._held_bytes):
+            self._schedule_pump()  # not for every few bytes of room: that would send ever smaller pieces
 
     def _pump(self) -> None:
         """Hand held buffers to the wire, in pieces, as far as its window goes."""

@@ -277,7 +277,7 @@ def test_a_reset_hits_in_the_middle_of_a_frame(world: World) -> None:
             await reader.readexactly(5_000_000)
 
     world.run((world.server, echo_server()), (world.client, client()))
-    assert world.network.counts["reset"] == 1
+    assert world.network.fired["network: reset"] == 1
 
 
 def test_a_slow_reader_fills_the_window_and_pauses_the_writer(world: World) -> None:
