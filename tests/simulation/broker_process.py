@@ -66,8 +66,6 @@ async def broker_process(world: World, node: Node) -> None:
             raise
         return
     world.fired["broker: started"] += 1
-    if broker.failed is None:
-        raise SimulationFailure("a started broker has no `failed` future")
-    error = await broker.failed
+    error = await broker.failure()
     if world.fired["disk: sync failed"] == failed_syncs:
         raise SimulationFailure("the broker gave up although no sync had failed") from error

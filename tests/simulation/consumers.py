@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterator
 from typing import Any
 
-from protocol.records import iter_records
+from protocol.records import crc_is_valid, iter_batches, iter_records
 from tests.simulation import outcomes
 from tests.simulation.client import (
     EARLIEST,
@@ -126,13 +127,22 @@ class Reader:
         if int(part.error_code) == outcomes.OFFSET_OUT_OF_RANGE:
             self.positions[read.partition.index] = max(0, read.log_start)
         if outcome is Outcome.OK:
-            found = [(int(each.offset), bytes(each.value)) for each in iter_records(part.records or b"")]
+            found = list(_records(part.records or b"", read.partition))
             # The first batch may begin before the offset asked for.
             read.records = tuple(pair for pair in found if pair[0] >= read.offset)
             if read.records:
                 self.positions[read.partition.index] = read.records[-1][0] + 1
                 self.records_read += len(read.records)
         self.history.end(read, outcome, now_s, repr(part.error_code))
+
+
+def _records(data: bytes, partition: Partition) -> Iterator[tuple[int, bytes]]:
+    """(offset, value) of every record of whole batches; each batch must verify."""
+    for batch in iter_batches(memoryview(data)):
+        if not crc_is_valid(batch):
+            raise SimulationFailure(f"a batch read from {partition} does not match its checksum")
+        for record in iter_records(batch):
+            yield record.offset, record.value or b""
 
 
 def _read_outcome(error_code: Any, partition: Partition) -> Outcome:

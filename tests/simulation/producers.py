@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from protocol.records import encode_batch
+from protocol.records import CODEC_LZ4, CODEC_NONE, CODEC_ZSTD, Record, encode_batch
 from tests.simulation import outcomes
 from tests.simulation.client import (
     INIT_PRODUCER_ID,
@@ -21,6 +21,8 @@ from tests.simulation.client import (
 )
 from tests.simulation.errors import SimulationFailure
 from tests.simulation.history import History, Outcome, Partition, Produce
+
+_CODECS = (CODEC_NONE, CODEC_NONE, CODEC_NONE, CODEC_LZ4, CODEC_ZSTD)
 
 
 @dataclass
@@ -121,7 +123,8 @@ class Producer:
     def _send(self, batch: _Batch) -> None:
         timestamp_ms = self.now_ms()
         records = encode_batch(
-            [(timestamp_ms, None, value) for value in batch.values],
+            [Record(None, value, timestamp_ms=timestamp_ms) for value in batch.values],
+            self.rng.choice(_CODECS),
             producer_id=-1 if self._producer_id is None else self._producer_id,
             producer_epoch=self._producer_epoch,
             base_sequence=batch.sequence,
