@@ -66,9 +66,12 @@ class ModelBroker:
         """Read every segment up to its first bad frame, make what was read durable, and begin a fresh segment."""
         numbers = list(await self._device.list_segments())
         for number in numbers:
-            position = self._replay(bytes(await self._device.read_segment(number)))
-            if position + len(_SEAL) <= self._device.segment_size_bytes:
-                await self._write(number, position, [_SEAL])  # its sync covers what only the page cache held
+            content = bytes(await self._device.read_segment(number))
+            position = self._replay(content)
+            if number == numbers[-1]:
+                # Written again, not only synced again: after a failed sync the page cache holds what no later sync
+                # will ever write. The seal stops a later recovery before anything stale behind it.
+                await self._write(number, 0, [content[:position], _SEAL])
         for log in self._logs.values():
             log.durable_end = log.end
         self._segment = max(numbers, default=-1) + 1
