@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import random
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from tests.simulation.client import CREATE_TOPICS, AnswerLost, Client, NotSent, 
 from tests.simulation.consumers import Reader
 from tests.simulation.errors import SimulationFailure
 from tests.simulation.producers import Producer, ProducerSettings
+from tests.simulation.randomness import stream
 from tests.simulation.scenarios import Scenario
 from tests.simulation.trace import Trace
 from tests.simulation.world import BROKER, PORT, Process, World, WorldSettings
@@ -115,11 +116,11 @@ def run_scenario(
     *,
     duration_s: float = 60.0,
     process: Process = broker_process,
-    adjust: Any = None,
+    adjust: Callable[[WorldSettings], None] | None = None,
     trace: Trace | None = None,
 ) -> RunResult:
     """Run and judge. `adjust(settings)` may change the world's settings: planted bugs, other sizes."""
-    settings: WorldSettings = scenario.make_settings(random.Random(seed))
+    settings = scenario.make_settings(stream(seed, "world settings"))
     if adjust is not None:
         adjust(settings)
     world = World(seed, process, settings, trace)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -41,7 +42,9 @@ def ack_before_write(settings: WorldSettings) -> None:
     settings.disk.planted_ack_before_write = True
 
 
-def seeds_until_caught(process: Process, scenario: str, adjust: object, most: int, seconds: float = SECONDS) -> int:
+def seeds_until_caught(
+    process: Process, scenario: str, adjust: Callable[[WorldSettings], None], most: int, seconds: float = SECONDS
+) -> int:
     """How many seeds it takes until a run fails; more than `most` when none does."""
     for seed in range(1, most + 1):
         if run_scenario(SCENARIOS[scenario], seed, duration_s=seconds, process=process, adjust=adjust).failure:
@@ -53,8 +56,11 @@ def seeds_until_caught(process: Process, scenario: str, adjust: object, most: in
     ("planted", "scenario"),
     [(ack_before_sync, "power-cuts"), (ack_before_write, "kills"), (ack_before_write, "power-cuts")],
 )
-def test_a_planted_early_ack_is_caught(planted: object, scenario: str) -> None:
-    assert seeds_until_caught(model_process, scenario, planted, 10) <= 10
+@pytest.mark.parametrize("process", [model_process, broker_process])
+def test_a_planted_early_ack_is_caught(
+    process: Process, planted: Callable[[WorldSettings], None], scenario: str
+) -> None:
+    assert seeds_until_caught(process, scenario, planted, 10) <= 10
 
 
 def _digest(hash_seed: str, scenario: str) -> str:
