@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60.0, help="simulated seconds of workload and faults")
     parser.add_argument("--trace", help="write every executed step of the replay to this file")
+    parser.add_argument("--log", action="store_true", help="show the broker's log in a replay")
     options = parser.parse_args()
     scenarios = list(SCENARIOS.values()) if options.scenario == "all" else [SCENARIOS[options.scenario]]
     if options.seed is None:
@@ -31,7 +32,8 @@ def main() -> int:
     for scenario in scenarios:
         with contextlib.ExitStack() as stack:
             copy_to = stack.enter_context(open(options.trace, "w")) if options.trace else None
-            result = run_scenario(scenario, options.seed, duration_s=options.seconds, trace=Trace(copy_to=copy_to))
+            trace = Trace(copy_to=copy_to)
+            result = run_scenario(scenario, options.seed, duration_s=options.seconds, trace=trace, log=options.log)
         print(
             f"{scenario.name} seed {options.seed}: digest {result.digest}, {result.steps} steps, "
             f"{result.simulated_s:.1f} simulated seconds, {result.acked_batches} batches acknowledged, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -118,8 +119,10 @@ def run_scenario(
     process: Process = broker_process,
     adjust: Callable[[WorldSettings], None] | None = None,
     trace: Trace | None = None,
+    log: bool = False,
 ) -> RunResult:
-    """Run and judge. `adjust(settings)` may change the world's settings: planted bugs, other sizes."""
+    """Run and judge. `adjust(settings)` may change the world's settings: planted bugs, other sizes. `log`: let the
+    broker's log through."""
     settings = scenario.make_settings(stream(seed, "world settings"))
     if adjust is not None:
         adjust(settings)
@@ -127,6 +130,9 @@ def run_scenario(
     workload = Workload(world)
     failure = ""
     began_s = world.loop.time()
+    logging_was_off = logging.root.manager.disable
+    if not log:
+        logging.disable()
     try:
         world.loop.run_until_complete(workload.run(scenario, duration_s), limit_s=duration_s + HEALING_LIMIT_S)
         gc.collect()  # a failed task that nobody looked at speaks up when it is freed
@@ -135,6 +141,8 @@ def run_scenario(
         failure = "\n".join(str(anomaly) for anomaly in anomalies[:20])
     except SimulationFailure:
         failure = traceback.format_exc()
+    finally:
+        logging.disable(logging_was_off)
     result = RunResult(
         scenario=scenario.name,
         seed=seed,
