@@ -16,7 +16,7 @@ from broker.groups.records import Record
 from broker.groups.state import PersistedState
 from s3stream.errors import Retry
 
-RECORDS_PER_TURN = 500
+RECORDS_PER_TURN = 200
 """Records replayed or rewritten between two turns of the event loop: well under 5 ms."""
 _RECORD_OVERHEAD_BYTES = 16
 
