@@ -148,10 +148,11 @@ async def alter_configs(tx: Tx, deltas: Sequence[ConfigDelta]) -> int:
     return await next_revision_in(tx)
 
 
-async def allocate_producer_ids(tx: Tx, count: int) -> range:
-    """A block of producer ids that nobody else gets, from 0 up. A lost answer wastes a block and nothing else."""
+async def allocate_producer_ids(tx: Tx, count: int) -> tuple[int, int]:
+    """A block `[first, end)` of producer ids that nobody else gets, from 0 up. A lost answer wastes a block and nothing
+    else."""
     block = await allocate_ids_in(tx, "producer", count)
-    return range(block.start - 1, block.stop - 1)
+    return block.start - 1, block.stop - 1
 
 
 async def _add_partitions(tx: Tx, topic_id: str, have: int, want: int) -> None:

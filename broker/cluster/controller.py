@@ -38,9 +38,6 @@ OPEN_BATCH = 2000
 """Logs opened in one call, so that a start with many partitions lets the loop breathe."""
 
 
-PRODUCER_ID_BLOCK = 1000
-
-
 class LogToOpen(NamedTuple):
     """A partition whose log this broker is to open."""
 
@@ -147,11 +144,6 @@ class Controller:
         """The address that clients are told, once the listener has its port."""
         self._endpoint = endpoint
         self._publish(self._image.with_brokers((endpoint,)))
-
-    async def reserve_producer_ids(self) -> tuple[int, int]:
-        """A block `[first, end)` of producer ids that nobody else gets. Raises Retry, OutcomeUnknown."""
-        block = await self._store.allocate_producer_ids(PRODUCER_ID_BLOCK)
-        return block.start, block.stop
 
     # Topics
 

@@ -54,7 +54,7 @@ class ClusterStore:
     async def alter_configs(self, deltas: Sequence[ConfigDelta]) -> int:
         return await self._run(commands.alter_configs, deltas)
 
-    async def allocate_producer_ids(self, count: int) -> range:
+    async def allocate_producer_ids(self, count: int) -> tuple[int, int]:
         return await self._run(commands.allocate_producer_ids, count)
 
     async def _run(self, command: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:

@@ -79,7 +79,12 @@ class NetworkSection(Section, frozen=True, kw_only=True):
     ] = INT_MAX
     max_connections_per_ip: Annotated[
         int,
-        Key("max.connections.per.ip", "Connections of one client address at one time.", least=0, dynamic=True),
+        Key(
+            "max.connections.per.ip",
+            "Connections of one client address at one time. In TOML its name stands in quotes.",
+            least=0,
+            dynamic=True,
+        ),
     ] = INT_MAX
     inflight_requests_per_connection: Annotated[
         int,
@@ -220,6 +225,22 @@ class LogSection(Section, frozen=True, kw_only=True):
             dynamic=True,
         ),
     ] = "producer"
+    gzip_level: Annotated[
+        int, Key("compression.gzip.level", "Level of gzip where the broker re-encodes.", least=-1, most=9, dynamic=True)
+    ] = -1
+    lz4_level: Annotated[
+        int, Key("compression.lz4.level", "Level of lz4 where the broker re-encodes.", least=1, most=17, dynamic=True)
+    ] = 9
+    zstd_level: Annotated[
+        int,
+        Key(
+            "compression.zstd.level",
+            "Level of zstd where the broker re-encodes.",
+            least=-131072,
+            most=22,
+            dynamic=True,
+        ),
+    ] = 3
     min_insync_replicas: Annotated[
         int,
         Key(
