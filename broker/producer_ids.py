@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 from s3stream.errors import StreamError
 from s3stream.supervisor import Supervisor
-
-Block = tuple[int, int]
-"""Half-open range `[first, end)` of producer ids."""
 
 
 class ProducerIds:
     """`next()` gives each id once; ids of a block that a restart left unused are never given."""
 
-    def __init__(self, reserve: Callable[[], Awaitable[Block]], supervisor: Supervisor) -> None:
+    def __init__(self, reserve: Callable[[], Awaitable[tuple[int, int]]], supervisor: Supervisor) -> None:
         self._reserve = reserve
         self._supervisor = supervisor
-        self._current: Block = (0, 0)
-        self._spare: Block | None = None
+        self._current: Iterator[int] = iter(())
+        self._spare: tuple[int, int] | None = None
         self._refilling = False
         self._lock = asyncio.Lock()
 
     async def next(self) -> int:
         """A fresh id. Raises the metadata's error when no block is left and none can be had."""
         async with self._lock:
-            first, end = self._current
-            if first == end:
-                if self._spare is None:
-                    self._spare = await self._reserve()
-                first, end = self._spare
+            found = next(self._current, None)
+            if found is None:
+                block = await self._reserve() if self._spare is None else self._spare
                 self._spare = None
-            self._current = (first + 1, end)
+                self._current = iter(range(*block))
+                found = next(self._current)
         if self._spare is None and not self._refilling:
             self._refilling = True
             self._supervisor.spawn("producer id block", self._refill())
-        return first
+        return found
 
     async def _refill(self) -> None:
         try:

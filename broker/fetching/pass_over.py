@@ -68,12 +68,12 @@ def look(
 ) -> Pass:
     """Read what memory holds, in the order given, up to `max_bytes`. Logs whose epoch history is needed but not loaded
     are put on `epochs_needed` and answered empty."""
-    topics = registry.by_id if by_id else registry.by_name
+    topics = registry.by_key
     outcome = Pass()
     answers = outcome.answers
     left = max_bytes
     for partition in partitions:
-        topic = topics.get(partition.topic)  # type: ignore[call-overload]
+        topic = topics.get(partition.topic)
         log = None if topic is None else topic.get(partition.index)
         if log is None:
             unknown_id = by_id and topic is None

@@ -107,8 +107,8 @@ class FetchSessions:
     def context(self, request: FetchRequest, by_id: bool, now_ms: int) -> FetchContext | ErrorCode:
         """The partitions that this request asks for; a session error is answered at the top level."""
         asked = [
-            FetchPartition(topic, index, leader_epoch, offset, last_epoch, max_bytes)
-            for topic, partitions in request.topics
+            FetchPartition(_key(name, topic_id), index, leader_epoch, offset, last_epoch, max_bytes)
+            for name, topic_id, partitions in request.topics
             for index, leader_epoch, offset, last_epoch, _, max_bytes in partitions
         ]
         session_id, epoch = request.session_id, request.session_epoch
@@ -146,9 +146,9 @@ class FetchSessions:
                 known.fetch_offset = partition.fetch_offset
                 known.last_fetched_epoch = partition.last_fetched_epoch
                 known.max_bytes = partition.max_bytes
-        for topic, indexes in request.forgotten:
+        for name, topic_id, indexes in request.forgotten:
             for index in indexes:
-                session.partitions.pop((topic, index), None)
+                session.partitions.pop((_key(name, topic_id), index), None)
 
     def _create(self, by_id: bool, now_ms: int) -> FetchSession | None:
         if self._max_slots <= 0:
@@ -165,3 +165,8 @@ class FetchSessions:
         session = FetchSession(session_id, by_id, now_ms)
         self._sessions[session_id] = session
         return session
+
+
+def _key(name: str | None, topic_id: bytes | None) -> str | bytes:
+    """Whichever of the two the request's version carries."""
+    return topic_id if topic_id is not None else name or ""

@@ -10,25 +10,24 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from protocol.apis import api_versions_response
+from protocol.apis import SERVED, api_versions_response
 from protocol.errors import ErrorCode
 from protocol.headers import RequestHeader
 from protocol.messages import decode_request
 
 _NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 _API_KEY = 18
-_NEWEST = 4
 _SOFTWARE_FROM_VERSION = 3
 
 
 def answer(header: RequestHeader, frame: bytes | memoryview) -> bytes:
     """The whole reply frame. Raises MalformedRequest."""
     version = header.api_version
-    if not 0 <= version <= _NEWEST:
-        return api_versions_response(0, header.correlation_id, ErrorCode.UNSUPPORTED_VERSION)
+    if not SERVED[_API_KEY].serves(version):
+        return api_versions_response(version, header.correlation_id)
     body: Any = decode_request(_API_KEY, version, memoryview(frame), header.body_offset)
     if version >= _SOFTWARE_FROM_VERSION and not (
         _NAME.fullmatch(body.client_software_name) and _NAME.fullmatch(body.client_software_version)
     ):
         return api_versions_response(version, header.correlation_id, ErrorCode.INVALID_REQUEST)
-    return api_versions_response(version, header.correlation_id, ErrorCode.NONE)
+    return api_versions_response(version, header.correlation_id)

@@ -230,7 +230,7 @@ class FetchOperation:
 def handle(services: Services, connection: Connection, header: RequestHeader, frame: bytes | memoryview) -> None:
     """Answer from memory at once, or wait, or go to the cold lane. Raises MalformedRequest."""
     version = header.api_version
-    request = parse_fetch_request(version, frame, header.body_offset)
+    request = parse_fetch_request(version, memoryview(frame), header.body_offset)
     reply = connection.open_reply()
     context = services.fetch_sessions.context(request, version >= _BY_ID_FROM_VERSION, services.clock.now_ms())
     if isinstance(context, ErrorCode):

@@ -15,7 +15,8 @@ from broker.partitions.log import PartitionLog
 from broker.request import Request
 from broker.services import Services
 from protocol.errors import ErrorCode
-from protocol.records import iter_records
+from protocol.record_batch import parse_batch_header
+from protocol.record_codec import iter_records
 from s3stream.errors import Corrupt, Invalid, StreamError
 
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING_UPLOAD = -1, -2, -3, -4, -5, -6
@@ -88,21 +89,28 @@ async def _find(log: PartitionLog, timestamp: int) -> tuple[int, int, int]:
         newest = await log.stream.max_timestamp()
         if newest is None:
             return _UNKNOWN
-        return await _record_in_batch(log, newest[1], newest[0])
-    found = await log.stream.offset_for_timestamp(timestamp)
-    if found is None:
-        return _UNKNOWN
-    return await _record_in_batch(log, found[1], timestamp)
-
-
-async def _record_in_batch(log: PartitionLog, base_offset: int, timestamp: int) -> tuple[int, int, int]:
-    """The first record at or after `timestamp` in the batch that holds `base_offset`, among those not yet deleted."""
-    start = max(base_offset, log.log_start_offset)
-    for batch in await log.stream.read(start, 1, log.high_watermark):
-        for record in iter_records(batch):
-            if record.timestamp_ms >= timestamp and record.offset >= log.log_start_offset:
-                return record.timestamp_ms, record.offset, await _epoch_of(log, record.offset)
+        found = _first_record(newest.batch, newest.timestamp_ms, log.log_start_offset)
+        return _UNKNOWN if found is None else (*found, await _epoch_of(log, found[1]))
+    from_offset = log.log_start_offset
+    while (hit := await log.stream.offset_for_timestamp(timestamp, from_offset)) is not None:
+        found = _first_record(hit.batch, timestamp, from_offset)
+        if found is not None:
+            return (*found, await _epoch_of(log, found[1]))
+        from_offset = parse_batch_header(hit.batch).last_offset + 1
     return _UNKNOWN
+
+
+def _first_record(batch: memoryview, timestamp: int, from_offset: int) -> tuple[int, int] | None:
+    """(timestamp, offset) of the first record of the batch at or after both."""
+    header = parse_batch_header(batch)
+    if header.is_log_append_time:
+        return (
+            (header.max_timestamp, max(header.base_offset, from_offset)) if header.max_timestamp >= timestamp else None
+        )
+    for record in iter_records(batch):
+        if record.timestamp_ms >= timestamp and record.offset >= from_offset:
+            return record.timestamp_ms, record.offset
+    return None
 
 
 async def _epoch_of(log: PartitionLog, offset: int) -> int:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from broker.services import Services
 
 _BY_ID_FROM_VERSION = 13
-NOT_FROM_CLIENTS = frozenset(("__consumer_offsets", "__transaction_state"))
 
 TopicResult = tuple[str, bytes, list[tuple[Any, ...]]]
 
@@ -75,7 +74,8 @@ def handle(services: Services, connection: Connection, header: RequestHeader, fr
     """Append what the frame holds, now or as soon as there is room. Raises MalformedRequest."""
     request = parse_produce_request(header.api_version, frame, header.body_offset)
     services.counters.produce_requests += 1
-    logs = _logs_to_load(services, header.api_version, request)
+    services.counters.produced_bytes += len(frame)
+    logs = _logs_to_load(services, request)
     if logs or not services.engine.admit(len(frame)):
         services.counters.produce_held += 1
         connection.run_held(_begin_later(services, connection, header, request, len(frame), logs))
@@ -106,11 +106,11 @@ async def _begin_later(
     _begin(services, connection, header, request)
 
 
-def _logs_to_load(services: Services, version: int, request: ProduceRequest) -> list[PartitionLog]:
-    topics = services.partitions.by_id if version >= _BY_ID_FROM_VERSION else services.partitions.by_name
+def _logs_to_load(services: Services, request: ProduceRequest) -> list[PartitionLog]:
+    topics = services.partitions.by_key
     unready = []
     for key, partitions in request.topics:
-        topic = topics.get(key)  # type: ignore[call-overload]
+        topic = topics.get(key)
         if topic is not None:
             for index, _ in partitions:
                 log = topic.get(index)
@@ -127,18 +127,18 @@ def _begin(services: Services, connection: Connection, header: RequestHeader, re
         return
     version = header.api_version
     by_id = version >= _BY_ID_FROM_VERSION
-    topics = services.partitions.by_id if by_id else services.partitions.by_name
+    topics = services.partitions.by_key
     reply = connection.open_reply() if acks else None
     pending = PendingProduce(services, reply, (version, header.correlation_id))
     results = pending.results
     failed = False
     for key, partitions in request.topics:
-        topic = topics.get(key)  # type: ignore[call-overload]
+        topic = topics.get(key)
         rows: list[tuple[Any, ...]] = []
         for index, records in partitions:
             log = None if topic is None else topic.get(index)
-            if log is None or topic.name in NOT_FROM_CLIENTS:
-                error = _no_log_error(services, key, topic is not None and log is not None, by_id)
+            if log is None or log.topic.internal:
+                error = _no_log_error(log, by_id)
                 rows.append((index, error, -1, -1, -1, (), None, None))
                 failed = True
                 continue
@@ -157,7 +157,6 @@ def _begin(services: Services, connection: Connection, header: RequestHeader, re
             else:
                 rows.append((index, 0, base_offset, append_time_ms, log.stream.start_offset, (), None, None))
         results.append((key, b"", rows) if not by_id else ("", key, rows))  # type: ignore[arg-type]
-    services.counters.produced_bytes += request.records_bytes
     if failed:
         services.counters.produce_errors += 1
         if reply is None:
@@ -169,9 +168,9 @@ def _begin(services: Services, connection: Connection, header: RequestHeader, re
     pending.durable(None)
 
 
-def _no_log_error(services: Services, key: str | bytes, led: bool, by_id: bool) -> ErrorCode:
-    if led:
-        return ErrorCode.INVALID_TOPIC_EXCEPTION
+def _no_log_error(log: PartitionLog | None, by_id: bool) -> ErrorCode:
+    if log is not None:
+        return ErrorCode.INVALID_TOPIC_EXCEPTION  # an internal topic: written by the broker alone
     return ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 

@@ -33,7 +33,8 @@ from broker.handlers import (
 from broker.request import Request
 from broker.services import Services
 
-Handler = Callable[[Services, Request], Awaitable[Mapping[str, Any]]]
+Handler = Callable[[Services, Request], Awaitable[Mapping[str, Any] | bytes]]
+"""The response body: fields in the shape of the latest version, or the body already serialised."""
 
 HANDLERS: dict[int, Handler] = {
     2: list_offsets.handle,

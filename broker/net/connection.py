@@ -11,11 +11,12 @@ import asyncio
 import struct
 from collections import deque
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from typing_extensions import Buffer
 
 from protocol.errors import MalformedRequest
+from s3stream.errors import Retry
 
 if TYPE_CHECKING:
     from broker.net.listener import Listener
@@ -26,6 +27,8 @@ _MIN_RECEIVE_BYTES = 64 * 1024
 _MAX_BACKLOG_FRAMES = 64
 """Frames parsed but held back; beyond it the socket is no longer read."""
 _MAX_OPEN_REPLIES = 4096
+_STALL_S = 0.02
+"""Pause before memory for a frame is asked for again; the arena gives no sign when a chunk comes back."""
 
 
 class Cancellable(Protocol):
@@ -71,6 +74,7 @@ class Connection(asyncio.BufferedProtocol):
         "_read_paused",
         "_receiving",
         "_replies",
+        "_stalled",
         "_write_blocked",
         "closed",
         "closing",
@@ -103,12 +107,12 @@ class Connection(asyncio.BufferedProtocol):
         self._flush_scheduled = False
         self._write_blocked = False
         self._read_paused = False
+        self._stalled = False
 
     # -- asyncio ---------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         peer = transport.get_extra_info("peername")
         self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) and len(peer) >= 2 else str(peer or "")
         self.last_active = self.loop.time()
@@ -141,7 +145,11 @@ class Connection(asyncio.BufferedProtocol):
         if destination is not None:
             return destination[self._filled :]
         head = self._head
-        receiving = self._receiving = self.listener.arena.reserve(_MIN_RECEIVE_BYTES)
+        try:
+            receiving = self.listener.arena.reserve(_MIN_RECEIVE_BYTES)
+        except Retry:
+            receiving = memoryview(bytearray(_MIN_RECEIVE_BYTES))  # this once: reading stops after it
+        self._receiving = receiving
         if head:
             receiving[: len(head)] = head
             return receiving[len(head) :]
@@ -160,19 +168,17 @@ class Connection(asyncio.BufferedProtocol):
         assert receiving is not None
         self._receiving = None
         try:
-            frames, used = self._split(receiving, len(self._head) + nbytes)
+            frames = self._split(receiving, len(self._head) + nbytes)
         except MalformedRequest as error:
-            self.listener.arena.commit(receiving, 0)
             self.refuse(str(error))
             return
-        self.listener.arena.commit(receiving, used)
         for frame in frames:
             self._accept(frame)
 
     # -- frames ----------------------------------------------------------------------------------------------------
 
-    def _split(self, receiving: memoryview, have: int) -> tuple[list[memoryview | bytes], int]:
-        """Cut complete frames, park an incomplete one at its final place; the frames, and the arena's bytes to keep."""
+    def _split(self, receiving: memoryview, have: int) -> list[memoryview | bytes]:
+        """Cut complete frames and park an incomplete one at its final place; what lies in the arena is committed."""
         frames: list[memoryview | bytes] = []
         position = used = 0
         self._head = b""
@@ -188,21 +194,52 @@ class Connection(asyncio.BufferedProtocol):
                     frames.append(bytes(receiving[position + 4 : end]))
                 position = end
                 continue
-            rest = have - position
-            if api_key != _PRODUCE:
-                destination = memoryview(bytearray(4 + size))
-                destination[:rest] = receiving[position:have]
-            elif end <= len(receiving):
-                destination = receiving[position:end]
-                used = end
-            else:
-                destination = self.listener.arena.allocate(4 + size)
-                destination[:rest] = receiving[position:have]
-            self._destination = destination
-            self._filled = rest
-            return frames, used
+            self._filled = have - position
+            if api_key == _PRODUCE and end <= len(receiving):
+                self._destination = receiving[position:end]
+                self.listener.arena.commit(receiving, end)
+                return frames
+            self.listener.arena.commit(receiving, used)
+            self._park(receiving[position:have], 4 + size, in_arena=api_key == _PRODUCE)
+            return frames
+        self.listener.arena.commit(receiving, used)
         self._head = bytes(receiving[position:have])
-        return frames, used
+        return frames
+
+    def _park(self, begun: memoryview, size: int, *, in_arena: bool) -> None:
+        """A place of `size` bytes for a frame that has only begun to arrive. (They may overlap: it is moved down.)"""
+        if in_arena:
+            try:
+                destination = self.listener.arena.allocate(size)
+            except Retry:
+                self._stall(bytes(begun), size)
+                return
+        else:
+            destination = memoryview(bytearray(size))
+        destination[: len(begun)] = begun
+        self._destination = destination
+
+    def _stall(self, begun: bytes, size: int) -> None:
+        """No memory for a frame of `size` bytes: stop reading until there is, so that the client is slowed."""
+        self._stalled = True
+        self._pause_reading()
+        self.loop.call_later(_STALL_S, self._go_on, begun, size)
+
+    def _go_on(self, begun: bytes, size: int) -> None:
+        if self.closed or self.closing:
+            return
+        self.listener.make_room(size)
+        try:
+            destination = self.listener.arena.allocate(size)
+        except Retry:
+            self.loop.call_later(_STALL_S, self._go_on, begun, size)
+            return
+        destination[: len(begun)] = begun
+        self._destination = destination
+        self._filled = len(begun)
+        self._stalled = False
+        if len(self._backlog) < _MAX_BACKLOG_FRAMES:
+            self._resume_reading()
 
     def _accept(self, frame: memoryview | bytes) -> None:
         if self.closing:
@@ -228,7 +265,7 @@ class Connection(asyncio.BufferedProtocol):
             self._held or self._write_blocked or self.closing or len(self._replies) >= _MAX_OPEN_REPLIES
         ):
             self.listener.dispatch(self, backlog.popleft())
-        if self._read_paused and len(backlog) < _MAX_BACKLOG_FRAMES // 2:
+        if self._read_paused and not self._stalled and len(backlog) < _MAX_BACKLOG_FRAMES // 2:
             self._resume_reading()
 
     def _pause_reading(self) -> None:
@@ -305,7 +342,7 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def idle(self) -> bool:
         """Nothing asked, nothing owed."""
-        return not self._replies and not self._backlog and not self._held
+        return not self._replies and not self._backlog and not self._held and not self._stalled
 
     def close_when_answered(self) -> None:
         """Take no further request; close after the answers that are owed."""

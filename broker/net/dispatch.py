@@ -13,7 +13,7 @@ from broker.request import Request
 from broker.services import Services
 from protocol.apis import SERVED
 from protocol.errors import MalformedRequest
-from protocol.headers import RequestHeader, parse_request_header
+from protocol.headers import RequestHeader, frame_prefix, parse_request_header
 from protocol.messages import decode_request, encode_response
 
 _PRODUCE, _FETCH, _API_VERSIONS = 0, 1, 18
@@ -28,7 +28,7 @@ class Dispatcher:
 
     def __call__(self, connection: Connection, frame: memoryview | bytes) -> None:
         try:
-            header = parse_request_header(frame)  # type: ignore[arg-type]
+            header = parse_request_header(memoryview(frame))
             key = header.api_key
             if key == _PRODUCE and self._served(connection, header):
                 produce.handle(self._services, connection, header, frame)  # type: ignore[arg-type]
@@ -49,7 +49,7 @@ class Dispatcher:
         if api is None:
             connection.refuse(f"API key {header.api_key} is not served")
             return False
-        if not api.served_from <= header.api_version <= api.max_version:
+        if not api.serves(header.api_version):
             connection.refuse(
                 f"{api.name} version {header.api_version}: versions {api.served_from} to {api.max_version} are served"
             )
@@ -69,4 +69,7 @@ class Dispatcher:
     async def _run(self, connection: Connection, handler: Handler, request: Request) -> None:
         reply = connection.open_reply()
         body = await handler(self._services, request)
-        reply.send((encode_response(request.api_key, request.api_version, request.correlation_id, body),))
+        if isinstance(body, bytes):
+            reply.send((frame_prefix(request.api_key, request.api_version, request.correlation_id, len(body)), body))
+        else:
+            reply.send((encode_response(request.api_key, request.api_version, request.correlation_id, body),))

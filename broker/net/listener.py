@@ -35,7 +35,7 @@ class Listener:
         *,
         arena: ReceiveArena,
         dispatch: Dispatch,
-        on_lost: Callable[[Connection], None],
+        make_room: Callable[[int], object],
         max_request_size_bytes: int,
         max_connections: int,
         connections_max_idle_ms: int,
@@ -47,7 +47,7 @@ class Listener:
         self.accepted = 0
         self.refusals = 0
         self.crashes = 0
-        self._on_lost = on_lost
+        self.make_room = make_room
         self._max_request_size_bytes = max_request_size_bytes
         self._max_connections = max_connections
         self._max_idle_s = connections_max_idle_ms / 1000
@@ -80,7 +80,6 @@ class Listener:
 
     def lost(self, connection: Connection) -> None:
         self.connections.pop(connection, None)
-        self._on_lost(connection)
         if self._drained is not None and not self.connections and not self._drained.done():
             self._drained.set_result(None)
 

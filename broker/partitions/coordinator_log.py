@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
-from broker.partitions.log import PartitionLog
-from protocol.records import Record, encode_batch, iter_batches, iter_records
+from broker.groups.records import Record as CoordinatorRecord
+from broker.partitions.log import Done, PartitionLog
+from protocol.record_batch import iter_batches
+from protocol.record_codec import Record, encode_batch, iter_records
 from s3stream.engine import StreamEngine
 from s3stream.errors import Retry
 
@@ -18,10 +20,7 @@ class PartitionCoordinatorLog:
     def __init__(self, log: PartitionLog, engine: StreamEngine) -> None:
         self._log = log
         self._engine = engine
-
-    @property
-    def leader_epoch(self) -> int:
-        return self._log.leader_epoch
+        self.leader_epoch = log.leader_epoch
 
     @property
     def end_offset(self) -> int:
@@ -31,9 +30,7 @@ class PartitionCoordinatorLog:
     def size_bytes(self) -> int:
         return self._log.stream.size_bytes
 
-    def append(
-        self, records: Sequence[tuple[bytes, bytes | None]], done: Callable[[BaseException | None], None]
-    ) -> None:
+    def append(self, records: Sequence[CoordinatorRecord], done: Done) -> None:
         """One batch of all records. Retry when there is no room: nothing was applied."""
         now_ms = self._log.clock.now_ms()
         batch = encode_batch([Record(key=key, value=value, timestamp_ms=now_ms) for key, value in records])
@@ -41,11 +38,11 @@ class PartitionCoordinatorLog:
             raise Retry(f"no room for a coordinator batch of {len(batch)} bytes: uploads are behind")
         self._log.append_internal(memoryview(batch), len(records), now_ms, done)
 
-    def when_durable(self, done: Callable[[BaseException | None], None]) -> None:
+    def when_durable(self, done: Done) -> None:
         """`done` once everything appended so far is durable; at once if it is."""
         self._log.stream.when_durable(self._log.stream.next_offset, done)
 
-    async def read_all(self) -> AsyncIterator[Sequence[tuple[bytes, bytes | None]]]:
+    async def read_all(self) -> AsyncIterator[Sequence[CoordinatorRecord]]:
         """Every durable record in order, a batch at a time."""
         stream = self._log.stream
         offset = stream.start_offset

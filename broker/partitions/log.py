@@ -10,8 +10,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from broker.partitions.producer_state import ProducerState, SentBatch
+from broker.partitions.recompress import as_topic_codec
 from protocol.errors import ErrorCode
-from protocol.records import BatchHeader, InvalidBatch, assign, set_log_append_time, validate_produce_batch
+from protocol.record_batch import (
+    BatchHeader,
+    InvalidBatch,
+    assign,
+    parse_batch_header,
+    set_log_append_time,
+    validate_produce_batch,
+)
+from protocol.record_codec import repair_max_timestamp
 from s3stream.ports import Clock
 
 if TYPE_CHECKING:
@@ -95,16 +104,16 @@ class PartitionLog:
         On NONE `done` is called once the batch (or, for a duplicate, the original) is durable; on an error it never is.
         The caller has made sure of `engine.admit` and of `producers is not None`.
         """
-        try:
-            header = validate_produce_batch(records)
-        except InvalidBatch as error:
-            return Appended(error.error_code, message=str(error))
         config = self.topic.config
-        if len(records) > config.max_message_bytes:
-            return Appended(
-                ErrorCode.MESSAGE_TOO_LARGE,
-                message=f"batch of {len(records)} bytes, max.message.bytes is {config.max_message_bytes}",
-            )
+        try:
+            header = validate_produce_batch(records, max_batch_bytes=config.max_message_bytes)
+            if header.max_timestamp_is_unset:
+                repair_max_timestamp(records)
+                header = parse_batch_header(records)
+            if config.compression_type != "producer":
+                records, header = as_topic_codec(records, header, config)
+        except InvalidBatch as error:
+            return Appended(error.error_code, message=error.message)
         if header.producer_id >= 0:
             if header.is_transactional:
                 return Appended(ErrorCode.INVALID_TXN_STATE, message="transactions are not served")
@@ -149,16 +158,16 @@ class PartitionLog:
         if newest == -1:
             return None
         now_ms = self.clock.now_ms()
-        if newest - now_ms > config.message_timestamp_after_max_ms:
+        if newest - now_ms > config.timestamp_after_max_ms:
             return Appended(
                 ErrorCode.INVALID_TIMESTAMP,
-                message=f"timestamp {newest} is more than {config.message_timestamp_after_max_ms} ms ahead of {now_ms}"
+                message=f"timestamp {newest} is more than {config.timestamp_after_max_ms} ms ahead of {now_ms}"
                 " (message.timestamp.after.max.ms)",
             )
-        if now_ms - header.base_timestamp > config.message_timestamp_before_max_ms:
+        if now_ms - header.base_timestamp > config.timestamp_before_max_ms:
             return Appended(
                 ErrorCode.INVALID_TIMESTAMP,
-                message=f"timestamp {header.base_timestamp} is more than {config.message_timestamp_before_max_ms} ms"
+                message=f"timestamp {header.base_timestamp} is more than {config.timestamp_before_max_ms} ms"
                 f" before {now_ms} (message.timestamp.before.max.ms)",
             )
         return None

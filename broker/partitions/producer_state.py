@@ -21,7 +21,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from protocol.errors import ErrorCode
-from protocol.records import BatchHeader, parse_batch_header
+from protocol.record_batch import BatchHeader, parse_batch_header
+from s3stream.stream_state import StateFold
 
 KEPT_BATCHES = 5
 _VERSION = 1
@@ -184,13 +185,13 @@ class ProducerState:
         return newest
 
 
-def fold(state: bytes | None, batches: Sequence[memoryview]) -> bytes | None:
-    """The STATE at the end of a run; None while no idempotent producer ever wrote."""
+def fold(state: bytes | None, batches: Sequence[memoryview]) -> StateFold:
+    """The engine's `FoldState`. State None while no idempotent producer ever wrote; nothing is ever aborted yet."""
     producers = ProducerState.decode(state)
     newest = producers.replay(batches)
     if newest >= 0:
         producers.expire(newest)
-    return producers.encode() if producers.producers else None
+    return StateFold(producers.encode() if producers.producers else None, ())
 
 
 def _advance(sequence: int, by: int) -> int:

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
+from broker.cluster.controller import ImageChange, LogToOpen
 from broker.configs import TopicConfig
 from broker.partitions.log import PartitionLog
-from s3stream.engine import StreamEngine
 from s3stream.ports import Clock
 
-
-class LedPartition(NamedTuple):
-    """A partition that this broker is to lead; `topic_id` is 16 bytes."""
-
-    topic: str
-    topic_id: bytes
-    index: int
-    stream_id: int
+if TYPE_CHECKING:
+    from s3stream.engine import StreamEngine
 
 
 class TopicLogs:
     """One topic's logs by index (None: not led here) and its effective config."""
 
-    __slots__ = ("config", "logs", "name", "topic_id")
+    __slots__ = ("config", "internal", "logs", "name", "topic_id")
 
-    def __init__(self, name: str, topic_id: bytes, config: TopicConfig) -> None:
+    def __init__(self, name: str, topic_id: bytes, config: TopicConfig, internal: bool) -> None:
         self.name = name
         self.topic_id = topic_id
         self.config = config
+        self.internal = internal
         self.logs: list[PartitionLog | None] = []
 
     def get(self, index: int) -> PartitionLog | None:
@@ -36,17 +31,17 @@ class TopicLogs:
 
 
 class Partitions:
-    """Registry of open logs. `open` is the only way in, `drop_topic` the only way out."""
+    """Registry of open logs; the `PartitionHost` of the controller and a subscriber of its images."""
 
     def __init__(self, engine: StreamEngine, clock: Clock) -> None:
         self._engine = engine
         self._clock = clock
         self._by_stream: dict[int, PartitionLog] = {}
-        self.by_name: dict[str, TopicLogs] = {}
-        self.by_id: dict[bytes, TopicLogs] = {}
+        self.by_key: dict[str | bytes, TopicLogs] = {}
+        """Each topic twice: by its name and by the 16 bytes of its id."""
 
     def get(self, topic: str, index: int) -> PartitionLog | None:
-        logs = self.by_name.get(topic)
+        logs = self.by_key.get(topic)
         return None if logs is None else logs.get(index)
 
     def by_stream(self, stream_id: int) -> PartitionLog | None:
@@ -58,41 +53,50 @@ class Partitions:
     def __len__(self) -> int:
         return len(self._by_stream)
 
-    async def open(self, partitions: Sequence[LedPartition], configs: dict[str, TopicConfig]) -> dict[int, int]:
+    async def open_new(self, logs: Sequence[LogToOpen]) -> Mapping[int, int]:
         """Open the streams in one transaction; leader epoch by stream id. Ready to serve when it returns."""
-        streams = await self._engine.open_streams([partition.stream_id for partition in partitions])
+        streams = await self._engine.open_streams([log.stream_id for log in logs])
         by_id = {stream.stream_id: stream for stream in streams}
         epochs: dict[int, int] = {}
-        for partition in partitions:
-            stream = by_id.get(partition.stream_id)
+        for asked in logs:
+            stream = by_id.get(asked.stream_id)
             if stream is None:
                 continue  # deleted meanwhile: the metadata no longer has it
-            topic = self.by_name.get(partition.topic)
-            if topic is None or topic.topic_id != partition.topic_id:
-                topic = TopicLogs(partition.topic, partition.topic_id, configs[partition.topic])
-                self.by_name[partition.topic] = topic
-                self.by_id[partition.topic_id] = topic
-            topic.logs.extend([None] * (partition.index + 1 - len(topic.logs)))
-            log = PartitionLog(topic, partition.index, stream, self._clock)
-            topic.logs[partition.index] = log
-            self._by_stream[partition.stream_id] = log
-            epochs[partition.stream_id] = stream.epoch
+            topic = self.by_key.get(asked.topic)
+            if topic is None or topic.topic_id != asked.topic_id.bytes:
+                topic = TopicLogs(asked.topic, asked.topic_id.bytes, asked.config, asked.internal)
+                self.by_key[asked.topic] = topic
+                self.by_key[topic.topic_id] = topic
+            topic.logs.extend([None] * (asked.partition + 1 - len(topic.logs)))
+            log = PartitionLog(topic, asked.partition, stream, self._clock)
+            topic.logs[asked.partition] = log
+            self._by_stream[asked.stream_id] = log
+            epochs[asked.stream_id] = stream.epoch
         return epochs
 
-    def set_config(self, topic: str, config: TopicConfig) -> None:
-        """Effective from the next batch on."""
-        logs = self.by_name.get(topic)
-        if logs is not None:
-            logs.config = config
-
-    async def drop_topic(self, topic: str) -> None:
-        """Forget a deleted topic: requests get UNKNOWN_TOPIC, waiting fetches look again, memory is given back."""
-        logs = self.by_name.pop(topic, None)
-        if logs is None:
-            return
-        self.by_id.pop(logs.topic_id, None)
-        gone = [log for log in logs.logs if log is not None]
-        for log in gone:
-            del self._by_stream[log.stream.stream_id]
+    async def drop(self, stream_ids: Sequence[int]) -> None:
+        """Deleted partitions: requests get UNKNOWN_TOPIC, waiting fetches look again, memory is given back."""
+        for stream_id in stream_ids:
+            log = self._by_stream.pop(stream_id, None)
+            if log is None:
+                continue
+            topic = log.topic
+            topic.logs[log.index] = None
+            if self.by_key.get(topic.name) is topic and not any(topic.logs):
+                del self.by_key[topic.name]
+            if not any(topic.logs):
+                self.by_key.pop(topic.topic_id, None)
             log.gone()
-        await self._engine.delete_streams([log.stream.stream_id for log in gone])
+        await self._engine.delete_streams(stream_ids)
+
+    def image_changed(self, change: ImageChange) -> None:
+        """Deleted topics are unknown at once; changed configs hold from the next batch on."""
+        for deleted in change.deleted:
+            topic = self.by_key.get(deleted.name)
+            if topic is not None and topic.topic_id == deleted.id_bytes:
+                del self.by_key[deleted.name]
+                self.by_key.pop(topic.topic_id, None)
+        for changed in change.reconfigured:
+            topic = self.by_key.get(changed.name)
+            if topic is not None:
+                topic.config = changed.config

@@ -207,6 +207,8 @@ class _Chain:
     def _read(self, segment: _Segment) -> None:
         if segment.header is not None:
             self._next_lsn = segment.header.first_lsn
+            if self._broken is None and self._next_lsn <= self._expected:
+                self._at = (segment, SEGMENT_HEADER_SIZE)
         for offset, lsn, joined in zip(segment.offsets, segment.lsns, segment.joined, strict=True):
             if self._broken is not None:
                 self.discarded += lsn >= self._expected

@@ -15,12 +15,12 @@ class Asked:
 
     session_id: int = 0
     session_epoch: int = 0
-    topics: list[tuple[str, list[tuple[int, int, int, int, int, int]]]] = field(default_factory=list)
-    forgotten: list[tuple[str, list[int]]] = field(default_factory=list)
+    topics: list[tuple[str, None, list[tuple[int, int, int, int, int, int]]]] = field(default_factory=list)
+    forgotten: list[tuple[str, None, list[int]]] = field(default_factory=list)
 
 
-def ask(*partitions: tuple[str, int, int]) -> list[tuple[str, list[tuple[int, int, int, int, int, int]]]]:
-    return [(topic, [(index, -1, offset, -1, -1, 1 << 20)]) for topic, index, offset in partitions]
+def ask(*partitions: tuple[str, int, int]) -> list[tuple[str, None, list[tuple[int, int, int, int, int, int]]]]:
+    return [(topic, None, [(index, -1, offset, -1, -1, 1 << 20)]) for topic, index, offset in partitions]
 
 
 def sessions(slots: int = 10) -> FetchSessions:
@@ -47,7 +47,7 @@ def test_a_session_remembers_updates_and_forgets() -> None:
     first = opened(cache, ("a", 0, 5), ("a", 1, 6), ("b", 0, 7))
     assert first.session_id > 0
     assert not first.incremental
-    second = again(cache, Asked(first.session_id, 1, ask(("a", 1, 60), ("c", 0, 1)), [("b", [0])]))
+    second = again(cache, Asked(first.session_id, 1, ask(("a", 1, 60), ("c", 0, 1)), [("b", None, [0])]))
     assert offsets(second) == {("a", 0): 5, ("a", 1): 60, ("c", 0): 1}
     assert isinstance(second, FetchContext)
     assert second.incremental

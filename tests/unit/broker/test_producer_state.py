@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from broker.partitions.producer_state import CorruptState, ProducerState, SentBatch, fold
 from protocol.errors import ErrorCode
-from protocol.records import BatchHeader, Record, assign, encode_batch, parse_batch_header
+from protocol.record_batch import BatchHeader, assign, parse_batch_header
+from protocol.record_codec import Record, encode_batch
 
 
 def batch(
@@ -98,10 +99,10 @@ def test_folding_in_two_runs_is_folding_in_one(script: list[tuple[int, int, int]
         batches.append(batch(sequence, count, producer_id=producer_id, timestamp=timestamp, base=offset))
         sequences[producer_id] = sequence + count
         offset += count
-    whole = fold(None, batches)
-    assert fold(fold(None, batches[:cut]), batches[cut:]) == whole
+    whole = fold(None, batches).state
+    assert fold(fold(None, batches[:cut]).state, batches[cut:]).state == whole
     assert ProducerState.decode(whole).encode() == (whole or ProducerState().encode())
 
 
 def test_batches_without_a_producer_leave_no_state() -> None:
-    assert fold(None, [batch(-1, producer_id=-1)]) is None
+    assert fold(None, [batch(-1, producer_id=-1)]).state is None

@@ -1,0 +1,137 @@
+"""Metadata (key 3), versions 0 to 13: brokers, topics, partitions, leaders; creates topics that do not exist yet.
+
+- Null topics: all of them; version 0 has no null, there an empty list means all. From version 1 on empty means none.
+- By topic id from version 12 (10 and 11 carry ids that Kafka itself does not support; there the name counts).
+- Auto-creation needs `auto.create.topics.enable` and, from version 4, the request's consent. The new topic is in the
+  answer at once, open and led; Kafka says UNKNOWN_TOPIC_OR_PARTITION first and lets the client ask again.
+- A partition that no broker leads yet has LEADER_NOT_AVAILABLE. The replica list is as long as the topic asked for.
+- Authorised operations are not computed: there is no authorisation yet, so the fields say "not asked for".
+- Answers are kept serialised until the image changes, topics until the topic changes.
+KIP-4, KIP-227, KIP-430, KIP-516, KIP-700, KIP-1102 (version 13 adds a top-level error, never set here).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from broker.cluster.image import ClusterImage, TopicImage
+from broker.cluster.names import name_problem
+from broker.cluster.rows import NO_LEADER
+from broker.cluster.serving import ClusterRequest, ClusterServices
+from protocol.errors import ErrorCode
+from protocol.messages import field
+from protocol.metadata import BrokerPiece, PartitionPiece, encode_metadata_body, encode_topic
+from s3stream.errors import OutcomeUnknown, Retry
+
+BY_ID_FROM = 12
+KEPT_NAMES = 16
+"""Answers about at most this many topics are kept too; clients with larger lists are few and varied."""
+
+
+async def handle(services: ClusterServices, request: ClusterRequest) -> bytes:
+    """The serialised response body, without header."""
+    version, body = request.api_version, request.body
+    topics = body.topics
+    if topics is None or (version == 0 and not topics):
+        return _all_topics(services.image, version)
+    names = [topic.name for topic in topics]
+    ids = [field(topic, "topic_id", None) for topic in topics]
+    by_id = version >= BY_ID_FROM and any(each is not None for each in ids)
+    if not by_id:
+        refused = await _create_missing(services, names, field(body, "allow_auto_topic_creation", True))
+        return _named_topics(services.image, version, names, refused)
+    image = services.image
+    pieces = [
+        _by_id(image, version, topic_id) if topic_id is not None else _by_name(image, version, name, {})
+        for name, topic_id in zip(names, ids, strict=True)
+    ]
+    return _body(image, version, pieces)
+
+
+async def _create_missing(
+    services: ClusterServices, names: Sequence[str | None], allowed: bool
+) -> dict[str, ErrorCode]:
+    """Create what is missing, if it may be; the codes of the names for which that failed."""
+    image = services.image
+    missing = [name for name in names if name and image.topic(name) is None and name_problem(name) is None]
+    if not missing or not allowed or not services.settings.topics.auto_create:
+        return {}
+    try:
+        refused = await services.cluster.create_missing(missing)
+    except (Retry, OutcomeUnknown):
+        return dict.fromkeys(missing, ErrorCode.LEADER_NOT_AVAILABLE)
+    return {name: refusal.code for name, refusal in refused.items()}
+
+
+def _all_topics(image: ClusterImage, version: int) -> bytes:
+    kept = image.encoded.get((version, None))
+    if kept is not None:
+        return kept
+    pieces = [_piece(image, version, topic) for topic in image.topics.values()]
+    return image.keep_answer((version, None), _body(image, version, pieces))
+
+
+def _named_topics(
+    image: ClusterImage, version: int, names: Sequence[str | None], refused: dict[str, ErrorCode]
+) -> bytes:
+    key = (version, *names)
+    kept = image.encoded.get(key) if not refused else None
+    if kept is not None:
+        return kept
+    pieces = [_by_name(image, version, name, refused) for name in dict.fromkeys(names)]
+    answer = _body(image, version, pieces)
+    known = not refused and all(name in image.topics for name in names)
+    return image.keep_answer(key, answer) if known and len(names) <= KEPT_NAMES else answer
+
+
+def _by_name(image: ClusterImage, version: int, name: str | None, refused: dict[str, ErrorCode]) -> bytes:
+    topic = image.topic(name) if name is not None else None
+    if topic is not None:
+        return _piece(image, version, topic)
+    if name is None or name_problem(name) is not None:
+        code = ErrorCode.INVALID_TOPIC_EXCEPTION
+    else:
+        code = refused.get(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+    return encode_topic(version, error_code=code, name=name or "", topic_id=None, internal=False, partitions=())
+
+
+def _by_id(image: ClusterImage, version: int, topic_id: uuid.UUID) -> bytes:
+    topic = image.topic_by_id(topic_id)
+    if topic is not None:
+        return _piece(image, version, topic)
+    code = ErrorCode.UNKNOWN_TOPIC_ID
+    return encode_topic(version, error_code=code, name=None, topic_id=topic_id, internal=False, partitions=())
+
+
+def _piece(image: ClusterImage, version: int, topic: TopicImage) -> bytes:
+    """The topic's bytes, made once per version and value of the topic."""
+    kept = topic.encoded.get(version)
+    if kept is None:
+        kept = topic.encoded[version] = encode_topic(
+            version,
+            error_code=ErrorCode.NONE,
+            name=topic.name,
+            topic_id=topic.topic_id,
+            internal=topic.internal,
+            partitions=_partitions(image, topic),
+        )
+    return kept
+
+
+def _partitions(image: ClusterImage, topic: TopicImage) -> list[PartitionPiece]:
+    replicas: dict[int, tuple[int, ...]] = {}
+    pieces = []
+    for index, leader in enumerate(topic.leader_ids):
+        if leader not in replicas:
+            replicas[leader] = image.replicas(topic, index)
+        code = ErrorCode.LEADER_NOT_AVAILABLE if leader == NO_LEADER else ErrorCode.NONE
+        pieces.append(PartitionPiece(code, leader, topic.leader_epochs[index], replicas[leader]))
+    return pieces
+
+
+def _body(image: ClusterImage, version: int, pieces: Sequence[bytes]) -> bytes:
+    brokers = [BrokerPiece(*broker) for broker in image.brokers]
+    return encode_metadata_body(
+        version, brokers=brokers, cluster_id=image.cluster_id, controller_id=image.controller_id, topics=pieces
+    )
