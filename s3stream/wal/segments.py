@@ -101,9 +101,8 @@ class SegmentKeeper:
         if self.out_of_space:
             ahead = sum(number > self._current for number in self._ready)
         else:
-            # Without a grace trimmed segments are removed before the next one is made.
-            kept = len(self._trimmed) if self._grace_s else 0
-            ahead = self._max_segments - 1 - len(self._live) - kept
+            # Trimmed segments are removed before the next one is made, whatever is left of their grace.
+            ahead = self._max_segments - 1 - len(self._live)
         self.bytes_ahead = ahead * self._usable_bytes
         if self.out_of_space and self._current not in self._ready:
             self.bytes_ahead -= self._usable_bytes
@@ -142,9 +141,14 @@ class SegmentKeeper:
         return ahead if ahead <= self._wanted and ahead not in self._ready else None
 
     async def _remove(self) -> None:
+        """Those whose grace is over, and as many more as the next segment needs the place of: the grace is a courtesy
+        to whoever has to look into an accident, appends do not wait for it."""
         now = asyncio.get_running_loop().time()
-        due = []
-        while self._trimmed and self._trimmed[0][0] <= now:
+        excess = (
+            len(self._trimmed) if self.out_of_space else len(self._live) + len(self._trimmed) + 1 - self._max_segments
+        )
+        due: list[int] = []
+        while self._trimmed and (self._trimmed[0][0] <= now or len(due) < excess):
             due.append(self._trimmed[0][1])
             self._trimmed.popleft()
         if due:
