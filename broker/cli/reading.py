@@ -161,7 +161,7 @@ def timestamp_at(records: Any, offset: int) -> int | None:
         try:
             for record in iter_records(data[: header.size_bytes]):
                 if record.offset >= offset:
-                    return int(record.timestamp)
+                    return int(record.timestamp_ms)
         except InvalidBatch:
             return None
         data = data[header.size_bytes :]

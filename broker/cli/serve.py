@@ -1,4 +1,4 @@
-"""`weir serve`: one broker as a process, until SIGINT or SIGTERM (it uploads first) or until it can promise nothing more.
+"""`weir serve`: one broker as a process, until SIGINT or SIGTERM (it uploads first) or until it can promise no more.
 
 Exit codes: 0 after a graceful stop, 1 when the broker failed or could not start, 2 for settings that cannot be used.
 """
