@@ -20,6 +20,7 @@ from broker.fetching.sessions import FetchSessions
 from broker.groups.coordinator import GroupCoordinator
 from broker.net.dispatch import Dispatcher
 from broker.net.listener import Listener
+from broker.observability import Observability
 from broker.partitions.coordinator_log import PartitionCoordinatorLog
 from broker.partitions.producer_state import fold
 from broker.partitions.registry import Partitions
@@ -35,7 +36,8 @@ from s3stream.supervisor import Supervisor
 from s3stream.wal.file_wal import FileWal
 
 _log = logging.getLogger("weir")
-_PRODUCER_ID_BLOCK = 1_000
+_PRODUCER_IDS = 1_000
+"""Producer ids reserved at once, as in Kafka."""
 
 
 class Broker:
@@ -52,6 +54,7 @@ class Broker:
         self._failed: asyncio.Future[BaseException] | None = None
         self._closers = AsyncExitStack()
         self.services: Services | None = None
+        self.observability: Observability | None = None
         self.bootstrap = ""
 
     async def __aenter__(self) -> Self:
@@ -124,7 +127,7 @@ class Broker:
             partitions=partitions,
             cluster=controller,
             groups=groups,
-            producer_ids=ProducerIds(lambda: store.allocate_producer_ids(_PRODUCER_ID_BLOCK), supervisor),
+            producer_ids=ProducerIds(lambda: store.allocate_producer_ids(_PRODUCER_IDS), supervisor),
             fetch_sessions=FetchSessions(settings.network.fetch_session_slots, adapters.rng),
             counters=counters,
         )
@@ -144,6 +147,9 @@ class Broker:
         port = await listener.start(listener_address.host, listener_address.port)
         closers.push_async_callback(listener.close, settings.network.shutdown_timeout_ms / 1000)
         controller.advertise(self._endpoint(port))
+        self.observability = Observability(services, listener, arena, adapters.store)
+        await self.observability.start()
+        closers.push_async_callback(self.observability.close)
         self.bootstrap = f"{listener_address.host}:{port}"
         _log.info("broker is up", extra={"bootstrap": self.bootstrap, "cluster": controller.image.cluster_id})
 

@@ -51,6 +51,7 @@ def group_settings(settings: Settings) -> GroupSettings:
         offset_metadata_max_bytes=groups.offset_metadata_max_bytes,
         offsets_retention_minutes=groups.offsets_retention_minutes,
         offsets_retention_check_interval_ms=groups.offsets_retention_check_interval_ms,
+        commit_timeout_ms=groups.offset_commit_timeout_ms,
         initial_rebalance_delay_ms=groups.initial_rebalance_delay_ms,
         min_session_timeout_ms=groups.min_session_timeout_ms,
         max_session_timeout_ms=groups.max_session_timeout_ms,

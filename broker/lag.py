@@ -1,8 +1,8 @@
 """How far consumer groups are behind, in records and in seconds, sampled for the metrics.
 
 Seconds = now minus the timestamp of the first unread record: what an operator of telemetry asks. A group at the end of
-a partition has lag 0 in both. Samples are taken by one task, a slice of the loop at a time; what memory does not hold is
-read from the store, at most `_COLD_READS` per round, so that a stalled group cannot make the sampler a catch-up reader.
+a partition has lag 0 in both. Samples are taken by one task, a slice of the loop at a time; what memory does not hold
+is read from the store, at most `_COLD_READS` per round, so that a stalled group makes no catch-up reader of it.
 """
 
 from __future__ import annotations

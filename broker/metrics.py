@@ -22,6 +22,7 @@ from broker.cluster.rows import NO_LEADER
 from broker.counters import BrokerCounters
 from broker.health import LoopLag
 from broker.http import Page
+from broker.lag import GroupLag
 from protocol.apis import SERVED
 from s3stream.arena import Arena
 from s3stream.engine import StreamEngine
@@ -31,7 +32,7 @@ from s3stream.stores.instrumented import StoreCounters
 
 @dataclass(slots=True)
 class Sources:
-    """Where the numbers are. `connections` gives those open now, `group_lag` (group, seconds) of known groups."""
+    """Where the numbers are. `connections` gives those open now."""
 
     counters: BrokerCounters
     engine: StreamEngine
@@ -40,7 +41,7 @@ class Sources:
     lag: LoopLag
     connections: Callable[[], int]
     store: StoreCounters | None = None
-    group_lag: Callable[[], Iterable[tuple[str, float]]] | None = None
+    group_lag: Callable[[], Sequence[GroupLag]] = tuple
 
 
 Number = int | float
@@ -94,10 +95,14 @@ def _store_seconds(sources: Sources) -> Iterable[Sample]:
             yield (name,), operation.seconds
 
 
-def _group_lag(sources: Sources) -> Iterable[Sample]:
-    if sources.group_lag is not None:
-        for group, seconds in sources.group_lag():
-            yield (group,), seconds
+def _group_lag_records(sources: Sources) -> Iterable[Sample]:
+    for lag in sources.group_lag():
+        yield (lag.group_id, lag.topic), lag.records
+
+
+def _group_lag_seconds(sources: Sources) -> Iterable[Sample]:
+    for lag in sources.group_lag():
+        yield (lag.group_id, lag.topic), lag.seconds
 
 
 def _partitions(sources: Sources) -> int:
@@ -237,10 +242,18 @@ METRICS: tuple[Declared, ...] = (
     _gauge("weir_streams_open", "Streams open in the engine.", lambda s: s.engine.streams_open),
     Declared(
         "gauge",
+        "weir_group_lag_records",
+        "Records that a group has not committed yet, over the partitions of a topic.",
+        ("group", "topic"),
+        _group_lag_records,
+        None,
+    ),
+    Declared(
+        "gauge",
         "weir_group_lag_seconds",
-        "Age of the oldest record that a group has not committed yet, over all its partitions.",
-        ("group",),
-        _group_lag,
+        "Age of the oldest record that a group has not committed yet, the worst partition of a topic.",
+        ("group", "topic"),
+        _group_lag_seconds,
         None,
     ),
     _gauge("weir_event_loop_lag_seconds", "How late the event loop ran its last timer.", lambda s: s.lag.last_s),

@@ -12,11 +12,11 @@ from s3stream.supervisor import Supervisor
 class ProducerIds:
     """`next()` gives each id once; ids of a block that a restart left unused are never given."""
 
-    def __init__(self, reserve: Callable[[], Awaitable[range]], supervisor: Supervisor) -> None:
+    def __init__(self, reserve: Callable[[], Awaitable[tuple[int, int]]], supervisor: Supervisor) -> None:
         self._reserve = reserve
         self._supervisor = supervisor
         self._current: Iterator[int] = iter(())
-        self._spare: range | None = None
+        self._spare: tuple[int, int] | None = None
         self._refilling = False
         self._lock = asyncio.Lock()
 
@@ -27,7 +27,7 @@ class ProducerIds:
             if found is None:
                 block = await self._reserve() if self._spare is None else self._spare
                 self._spare = None
-                self._current = iter(block)
+                self._current = iter(range(*block))
                 found = next(self._current)
         if self._spare is None and not self._refilling:
             self._refilling = True

@@ -112,7 +112,10 @@ def _parse_flexible(version: int, buf: memoryview, pos: int) -> tuple[ProduceReq
     else:
         pos += 1
     acks, timeout_ms = _ACKS_TIMEOUT(buf, pos)
-    topic_count, pos = read_uvarint(buf, pos + 6)
+    topic_count = buf[pos + 6]
+    pos += 7
+    if topic_count > 0x7F:
+        topic_count, pos = read_uvarint(buf, pos - 1)
     _check_count("topics", topic_count - 1, end - pos)
     topics: list[RequestTopic] = []
     for _ in range(topic_count - 1):
@@ -121,9 +124,15 @@ def _parse_flexible(version: int, buf: memoryview, pos: int) -> tuple[ProduceReq
             topic = bytes(buf[pos : pos + 16])
             pos += 16
         else:
-            size, pos = read_uvarint(buf, pos)
+            size = buf[pos]
+            pos += 1
+            if size > 0x7F:
+                size, pos = read_uvarint(buf, pos - 1)
             topic, pos = _text(buf, pos, size - 1)
-        partition_count, pos = read_uvarint(buf, pos)
+        partition_count = buf[pos]
+        pos += 1
+        if partition_count > 0x7F:
+            partition_count, pos = read_uvarint(buf, pos - 1)
         _check_count("partitions", partition_count - 1, end - pos)
         partitions: list[RequestPartition] = []
         for _ in range(partition_count - 1):
@@ -175,6 +184,7 @@ _SIZE_CORRELATION: Final = struct.Struct(">ii").pack
 _THROTTLE: Final = struct.Struct(">i").pack
 _COUNT: Final = struct.Struct(">i").pack
 _LENGTH: Final = struct.Struct(">h").pack
+_COUNT_LENGTH: Final = struct.Struct(">ih").pack
 _LEADER: Final = struct.Struct(">ii").pack
 _ONE_LEGACY_5: Final = struct.Struct(">iihqqqi").pack
 _ONE_LEGACY_8: Final = struct.Struct(">iihqqqihi").pack
@@ -189,25 +199,25 @@ def encode_produce_response(
     node_endpoints: Sequence[NodeEndpoint] = (),
 ) -> bytes:
     """A whole response frame: 4-byte size, header, body, less what `version` lacks. Raises UnsupportedVersion."""
-    if len(topics) == 1 and len(topics[0][2]) == 1 and version >= 5 and not node_endpoints:
-        name, topic_id, ((index, error, base_offset, append_time_ms, start_offset, errors, message, leader),) = topics[
-            0
-        ]
-        if not errors and message is None and leader is None and version <= MAX_VERSION:
-            if version >= _FLEXIBLE_FROM:
-                # One partition, no record errors, null message, no tags three times around the throttle time.
-                tail = _ONE_FLEXIBLE(
-                    2, index, error, base_offset, append_time_ms, start_offset, 1, 0, 0, 0, throttle_ms, 0
-                )
-                topic = _compact_topic(version, name, topic_id)
-                return b"%b\x00\x02%b%b" % (_SIZE_CORRELATION(6 + len(topic) + 46, correlation_id), topic, tail)
-            encoded = _required(name).encode()
-            if version >= 8:
-                tail = _ONE_LEGACY_8(1, index, error, base_offset, append_time_ms, start_offset, 0, -1, throttle_ms)
-            else:
-                tail = _ONE_LEGACY_5(1, index, error, base_offset, append_time_ms, start_offset, throttle_ms)
-            prefix = _SIZE_CORRELATION(10 + len(encoded) + len(tail), correlation_id)
-            return b"%b\x00\x00\x00\x01%b%b%b" % (prefix, _LENGTH(len(encoded)), encoded, tail)
+    if len(topics) == 1 and 5 <= version <= MAX_VERSION and not node_endpoints:
+        ((name, topic_id, partitions),) = topics
+        if len(partitions) == 1:
+            ((index, error, base_offset, append_time_ms, start_offset, errors, message, leader),) = partitions
+            if not errors and message is None and leader is None:
+                fields = index, error, base_offset, append_time_ms, start_offset
+                if version < _FLEXIBLE_FROM:
+                    encoded = _required(name).encode()
+                    head = _COUNT_LENGTH(1, len(encoded)) + encoded
+                    tail = (
+                        _ONE_LEGACY_8(1, *fields, 0, -1, throttle_ms)
+                        if version >= 8
+                        else _ONE_LEGACY_5(1, *fields, throttle_ms)
+                    )
+                else:
+                    # No record errors, a null message and three empty tagged sections around the throttle time.
+                    head = b"\x00\x02" + _compact_topic(version, name, topic_id)
+                    tail = _ONE_FLEXIBLE(2, *fields, 1, 0, 0, 0, throttle_ms, 0)
+                return _SIZE_CORRELATION(4 + len(head) + len(tail), correlation_id) + head + tail
     return _encode_any(version, correlation_id, topics, throttle_ms, node_endpoints)
 
 

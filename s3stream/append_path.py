@@ -45,6 +45,10 @@ class AppendPath:
         self._wal = wal
 
     @property
+    def attached(self) -> bool:
+        return self._wal is not None
+
+    @property
     def wal(self) -> Wal:
         if self._wal is None:
             raise Fatal("no WAL attached yet")
@@ -70,12 +74,12 @@ class AppendPath:
             return
         base = stream.next_offset
         end = base + record_count
-        stream.next_offset = end
         entry = (stream, end, done)
+        lsn = self.wal.append(stream.stream_id, stream.epoch, base, record_count, max_timestamp_ms, payload, entry)
+        stream.next_offset = end
         if not self._pending:
             self._group_since = asyncio.get_running_loop().time()
         self._pending.append(entry)
-        lsn = self.wal.append(stream.stream_id, stream.epoch, base, record_count, max_timestamp_ms, payload, entry)
         self._add_to_tail(stream, base, end, max_timestamp_ms, lsn, payload)
         self._metrics.appends += 1
         self._metrics.append_bytes += len(payload)
@@ -109,7 +113,9 @@ class AppendPath:
         for entry in entries:
             expected = pending.popleft()
             if entry is not expected:
-                raise Fatal(f"the WAL reports {entry!r} durable, {expected!r} was appended before it")
+                pending.appendleft(expected)
+                self.fail(Fatal(f"the WAL reports {entry!r} durable, {expected!r} was appended before it"))
+                return
             stream, end, done = expected
             stream.durable_end = end
             touched[stream.stream_id] = stream

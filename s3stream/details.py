@@ -67,10 +67,9 @@ class Rows:
             self.known_from = self._rows[0].start_offset
         self._starts = [row.start_offset for row in self._rows]
 
-    def add_committed(self, row: RangeRow) -> None:
-        """A row that this broker just committed; kept if it continues the window."""
-        if self._rows and row.start_offset == self.known_to:
-            self.replace(self.known_from, (row,))
+    def continues_with(self, row: RangeRow) -> bool:
+        """Whether a row that was just committed belongs right behind the window."""
+        return bool(self._rows) and row.start_offset == self.known_to
 
     def clear(self) -> None:
         self._rows, self._starts, self.known_from = [], [], 0
@@ -97,6 +96,7 @@ class StreamDetails:
     def __init__(self, meta: MetaStore, read_range: ReadRange, settings: EngineSettings) -> None:
         self._meta, self._read_range, self._settings = meta, read_range, settings
         self._details: OrderedDict[int, Detail] = OrderedDict()
+        self._row_count = 0
 
     def __len__(self) -> int:
         return len(self._details)
@@ -107,12 +107,26 @@ class StreamDetails:
             self._details.move_to_end(stream_id)
             return detail
         detail = self._details[stream_id] = Detail(self._settings)
-        if len(self._details) > self._settings.row_cache_streams:
-            self._details.popitem(last=False)
+        self._shrink()
         return detail
 
+    def _shrink(self) -> None:
+        while len(self._details) > self._settings.row_cache_streams or (
+            self._row_count > self._settings.row_cache_rows and len(self._details) > 1
+        ):
+            _, detail = self._details.popitem(last=False)
+            self._row_count -= len(detail.rows)
+
     def forget(self, stream_id: int) -> None:
-        self._details.pop(stream_id, None)
+        detail = self._details.pop(stream_id, None)
+        if detail is not None:
+            self._row_count -= len(detail.rows)
+
+    def _add_rows(self, rows: Rows, known_from: int, page: Sequence[RangeRow]) -> None:
+        before = len(rows)
+        rows.replace(known_from, page)
+        self._row_count += len(rows) - before
+        self._shrink()
 
     async def row_at(self, stream: Stream, offset: int, *, fresh: bool = False) -> RangeRow | None:
         """The row that holds `offset` or the next one; None when there is none at or above it.
@@ -121,12 +135,13 @@ class StreamDetails:
         """
         rows = self.of(stream.stream_id).rows
         if fresh:
+            self._row_count -= len(rows)
             rows.clear()
         row = rows.find(offset)
         if row is None:
             page = await self._meta.range_rows(stream.stream_id, offset, self._settings.row_page)
             rows = self.of(stream.stream_id).rows
-            rows.replace(offset, page)
+            self._add_rows(rows, offset, page)
             row = rows.find(offset)
         return row
 
@@ -145,7 +160,8 @@ class StreamDetails:
     def committed(self, row: RangeRow, state: bytes | None) -> None:
         """This broker committed a run."""
         detail = self.of(row.stream_id)
-        detail.rows.add_committed(row)
+        if detail.rows.continues_with(row):
+            self._add_rows(detail.rows, row.start_offset, (row,))
         detail.state = StateAt(row.end_offset, state)
 
     def below_start(self, stream_id: int, end_offset: int, state: bytes | None) -> None:

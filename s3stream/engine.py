@@ -92,6 +92,7 @@ class StreamEngine:
             tail_bytes=lambda: self._appends.tail_bytes,
             arena=arena,
             evict=self.tail.evict,
+            hurry=self._hurry,
             metrics=metrics,
         )
         store_reads = StoreReads(store, settings, rng, metrics)
@@ -303,6 +304,10 @@ class StreamEngine:
         """Give back memory of batches that are in objects already; the bytes of batches given up."""
         return self.tail.evict(nbytes)
 
+    def _hurry(self) -> None:
+        if self._uploader is not None:
+            self._uploader.hurry()
+
     def _on_group(self) -> None:
         if self._uploader is not None:
             self._uploader.poke()
@@ -318,7 +323,10 @@ class StreamEngine:
         self._pressure.close()
         if self._closing is not None and not self._closing.done():
             self._closing.set_exception(failure)
-        self._tasks.append(self._supervisor.spawn("storage engine", _raise(failure)))
+        try:
+            self._supervisor.spawn("storage engine", _raise(failure))
+        except RuntimeError:
+            _log.critical("the supervisor is closed already")
 
     def _check_serving(self) -> None:
         if self.failure is not None:
@@ -367,7 +375,7 @@ class StreamEngine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._uploader is not None:
+        if self._appends.attached:
             await self._appends.wal.close()
         self._streams.clear()
 

@@ -23,7 +23,7 @@ blocks of one stream stand together: each stream of an object is ONE run.
                store's prefixes, and does not depend on the random part, so an object whose commit never came is
                found by listing its prefix
 
-Arbitrary bytes raise only `Corrupt`. Golden bytes: tests/unit/s3stream/object_format_test.py.
+Arbitrary bytes raise only `Corrupt`. Golden bytes: tests/unit/s3stream/object_format.
 """
 
 from __future__ import annotations

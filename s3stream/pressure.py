@@ -27,7 +27,8 @@ class Pressure:
     """Decides on admission; waiting callbacks run in order of their registration, each once.
 
     `wal_free_bytes` and `tail_bytes` are asked anew each time. `evict(n)` is called when the arena is full: the tail
-    cache gives back memory of batches that are in objects already.
+    cache gives back memory of batches that are in objects already. `hurry()` is called while somebody is refused: an
+    upload makes room in WAL and tail, and must not wait for its size or age.
     """
 
     def __init__(
@@ -38,11 +39,12 @@ class Pressure:
         tail_bytes: Callable[[], int],
         arena: ArenaGauge | None,
         evict: Callable[[int], object],
+        hurry: Callable[[], None],
         metrics: EngineMetrics,
     ) -> None:
         self._tail_max_bytes = tail_max_bytes
         self._wal_free_bytes, self._tail_bytes = wal_free_bytes, tail_bytes
-        self._arena, self._evict, self._metrics = arena, evict, metrics
+        self._arena, self._evict, self._hurry, self._metrics = arena, evict, hurry, metrics
         self._waiting: deque[Callable[[], None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._refusing_since: float | None = None
@@ -54,6 +56,7 @@ class Pressure:
             if self._refusing_since is None and not self._closed:
                 self._refusing_since = asyncio.get_running_loop().time()
                 self._metrics.back_pressure_begins += 1
+                self._hurry()
             return False
         if self._refusing_since is not None:
             self._metrics.back_pressure_seconds += asyncio.get_running_loop().time() - self._refusing_since
@@ -93,6 +96,8 @@ class Pressure:
             self._timer.cancel()
             self._timer = None
         self.check()
+        if self._waiting and not self._closed:
+            self._hurry()
 
     def _arm(self) -> None:
         if self._waiting and self._timer is None:
@@ -102,3 +107,5 @@ class Pressure:
     def _poll(self) -> None:
         self._timer = None
         self.check()
+        if self._waiting and not self._closed:
+            self._hurry()

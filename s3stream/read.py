@@ -196,6 +196,12 @@ class Reader:
             end_offset = stream.uploaded_end
             state = await self._details.committed_state(stream)
             if stream.uploaded_end == end_offset:
-                return state, list(
-                    self._tail.take_for_upload(stream.stream_id, end_offset, stream.next_offset, _EVERYTHING).views
-                )
+                return state, self._unuploaded(stream)
+
+    def _unuploaded(self, stream: Stream) -> list[memoryview]:
+        held = self._tail.held(stream.stream_id)
+        if held is None or held[1] <= stream.uploaded_end:
+            return []
+        # After a trim past the uploaded end the batches may begin behind it.
+        begin = max(stream.uploaded_end, held[0])
+        return self._tail.take_for_upload(stream.stream_id, begin, held[1], _EVERYTHING).views

@@ -21,6 +21,9 @@ from s3stream.read_store import StoreReads
 from s3stream.read_units import Unit
 from s3stream.supervisor import Supervisor
 
+Flight = dict[Unit, "asyncio.Future[CachedBlock]"]
+"""The units of one GET that nobody has been told of yet."""
+
 
 class UnitLoader:
     """Owns what is on its way from the store."""
@@ -73,54 +76,60 @@ class UnitLoader:
     def _start(self, row: RangeRow, units: list[Unit], reader: ReadAhead | None) -> asyncio.Future[CachedBlock]:
         """`reader` is given for read-ahead; its bytes are acquired already."""
         loop = asyncio.get_running_loop()
-        for unit in units:
-            self._loading[unit.key] = loop.create_future()
-        first = self._loading[units[0].key]
-        self._supervisor.spawn(f"read of object {row.object_id}", self._run(row, units, reader))
-        return first
+        flight = {unit: loop.create_future() for unit in units}
+        for unit, waiting in flight.items():
+            self._loading[unit.key] = waiting
+        self._supervisor.spawn(f"read of object {row.object_id}", self._run(row, units, flight, reader))
+        return flight[units[0]]
 
-    async def _run(self, row: RangeRow, units: list[Unit], reader: ReadAhead | None) -> None:
+    async def _run(self, row: RangeRow, units: list[Unit], flight: Flight, reader: ReadAhead | None) -> None:
         size_bytes = _bytes_of(units)
         try:
             if reader is None:
                 await self._budget.acquire(size_bytes)
             try:
-                await self._fetch(row, units, reader)
+                await self._fetch(row, units, flight, reader)
             finally:
                 self._budget.release(size_bytes)
         except Exception as error:  # noqa: BLE001 - whoever waits for a unit gets the error
-            self._settle_rest(units, error)
+            self._settle_rest(flight, error)
         finally:
-            self._settle_rest(units, Retry("the read was cancelled: the engine is closing"))
+            self._settle_rest(flight, Retry("the read was cancelled: the engine is closing"))
 
-    async def _fetch(self, row: RangeRow, units: list[Unit], reader: ReadAhead | None) -> None:
+    async def _fetch(self, row: RangeRow, units: list[Unit], flight: Flight, reader: ReadAhead | None) -> None:
         try:
-            await self._fetch_once(row, units, reader)
+            await self._fetch_once(row, units, flight, reader)
         except Corrupt:
             # Once more: bytes go wrong on the way, too. What is wrong in the store stays wrong.
             self._metrics.corrupt_blocks += 1
-            await self._fetch_once(row, units, reader)
+            await self._fetch_once(row, units, flight, reader)
 
-    async def _fetch_once(self, row: RangeRow, units: list[Unit], reader: ReadAhead | None) -> None:
+    async def _fetch_once(self, row: RangeRow, units: list[Unit], flight: Flight, reader: ReadAhead | None) -> None:
         begin = units[0].position
         end = units[-1].position + units[-1].size_bytes
         data = await self._store_reads.read_range(row.object_key, begin, end)
         for unit in units:
-            waiting = self._loading.get(unit.key)
+            waiting = flight.get(unit)
             if waiting is None:
                 continue
             view = data[unit.position - begin : unit.position - begin + unit.size_bytes]
             block = _parse(view, row.stream_id, unit, reader)
             self._cache.put(unit.key, block)
-            del self._loading[unit.key]
+            self._end_flight(flight, unit)
             if not waiting.done():
                 waiting.set_result(block)
             await asyncio.sleep(0)
 
-    def _settle_rest(self, units: list[Unit], error: BaseException) -> None:
-        for unit in units:
-            waiting = self._loading.pop(unit.key, None)
-            if waiting is not None and not waiting.done():
+    def _end_flight(self, flight: Flight, unit: Unit) -> None:
+        """The unit may be on its way again by now, for somebody else: only what is this flight's is taken down."""
+        if self._loading.get(unit.key) is flight[unit]:
+            del self._loading[unit.key]
+        del flight[unit]
+
+    def _settle_rest(self, flight: Flight, error: BaseException) -> None:
+        for unit, waiting in list(flight.items()):
+            self._end_flight(flight, unit)
+            if not waiting.done():
                 waiting.set_exception(error)
                 waiting.exception()  # nobody may be waiting, as in read-ahead
 

@@ -45,6 +45,7 @@ class EngineSettings:
     """A run up to this size is read in one piece; a larger one is read by blocks, found through the object's index."""
     index_cache_bytes: int = 16 * MIB
     row_cache_streams: int = 4096
+    row_cache_rows: int = 131_072
     row_page: int = 256
     rows_per_stream: int = 2048
 

@@ -2,8 +2,7 @@
 
 One cut at a time, its objects put side by side; so the runs of a stream are committed in order by construction. The
 work runs in a task of its own that nobody's cancellation reaches: a commit that was sent is always settled before the
-next cut. Nothing but a commit moves `uploaded_end`, and nothing but a commit trims the WAL (but for frames of streams
-that do not exist any more).
+next cut. Nothing but a commit moves `uploaded_end`. The WAL is trimmed only below a trim point that the metadata hold.
 """
 
 from __future__ import annotations
@@ -32,6 +31,8 @@ from s3stream.upload_plan import DirtyStream, PlannedObject, UploadPlan, due_at_
 
 _log = logging.getLogger(__name__)
 _STUCK_DELAY_S = 1.0
+_HURRY_INTERVAL_S = 0.5
+_SETTLE_SLICE = 200
 
 
 class Uploader:
@@ -67,6 +68,9 @@ class Uploader:
         self._retrying = Retrying(settings.retry_base_ms, settings.retry_max_ms, rng, self._count_failure)
         self._puts = asyncio.Semaphore(settings.upload_concurrency)
         self._wake = asyncio.Event()
+        self._dead_frames = False
+        self._hurried = False
+        self._next_hurry_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._flushes: list[tuple[dict[int, int], asyncio.Future[None]]] = []
 
@@ -78,7 +82,10 @@ class Uploader:
             self._finish_flushes()
             plan, streams = self._cut_if_due()
             if plan is None:
-                await self._sleep()
+                if self._dead_frames:
+                    await self._trim_dead()
+                else:
+                    await self._sleep()
                 continue
             progressed = await self._upload(plan, streams)
             self._on_settled()
@@ -92,6 +99,14 @@ class Uploader:
             self._wake.set()
         elif self._timer is None and self._appends.tail_bytes:
             self._arm()
+
+    def hurry(self) -> None:
+        """Producers are held back: upload what is there before its size or age, but not in many tiny objects."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._next_hurry_s:
+            self._next_hurry_s = now_s + _HURRY_INTERVAL_S
+            self._hurried = True
+            self._wake.set()
 
     async def flush(self) -> None:
         """Return when everything that is durable now is committed (or its stream is gone)."""
@@ -116,8 +131,9 @@ class Uploader:
         return is_due(self._appends.tail_bytes, oldest.dirty_since, self._settings, now_s)
 
     def _cut_if_due(self) -> tuple[UploadPlan | None, dict[int, Stream]]:
-        if not self._flushes and not self._is_due():
+        if not self._flushes and not self._hurried and not self._is_due():
             return None, {}
+        self._hurried = False
         streams = {stream.stream_id: stream for stream in self._appends.dirty}
         snapshot = [
             DirtyStream(s.stream_id, s.uploaded_end, s.durable_end, s.tail_bytes, s.dirty_since)
@@ -232,7 +248,7 @@ class Uploader:
                 result = await self._retrying.until_settled("commit", lambda: self._meta.commit_objects(commit))
             except Fenced as error:
                 raise Fatal(f"this broker was fenced: {error}") from error
-            self._settle(objects, commit, result)
+            await self._settle(objects, commit, result)
 
     def _make_commit(self, objects: list[UploadObject]) -> ObjectCommit:
         return ObjectCommit(
@@ -260,14 +276,31 @@ class Uploader:
         return lowest
 
     def trim_dead(self) -> None:
-        """Streams went: WAL segments that hold nothing but their frames are of no use. The metadata's trim point stays
-        where it is until the next commit; a recovery from there drops what is left of them."""
-        self._appends.wal.trim(self._trim_lsn({}))
+        """Streams went: WAL segments that hold nothing but their frames are of no use any more."""
+        self._dead_frames = True
+        self._wake.set()
 
-    def _settle(self, objects: list[UploadObject], commit: ObjectCommit, result: CommitResult) -> None:
+    async def _trim_dead(self) -> None:
+        """Without a commit to go with: the trim point moves in the metadata first, recovery starts from there."""
+        self._dead_frames = False
+        trim_lsn = self._trim_lsn({})
+        try:
+            await self._retrying.until_settled(
+                "WAL trim",
+                lambda: self._meta.trim_wal(self._broker_id, self._broker_epoch, self._wal_epoch, trim_lsn),
+            )
+        except Fenced as error:
+            raise Fatal(f"this broker was fenced: {error}") from error
+        self._appends.wal.trim(trim_lsn)
+        self._on_settled()
+
+    async def _settle(self, objects: list[UploadObject], commit: ObjectCommit, result: CommitResult) -> None:
+        """Bring the books in memory up to what the metadata hold now; in slices, each stream at once."""
         for item in objects:
-            for built, run in zip(item.built.runs, item.runs, strict=True):
+            for number, (built, run) in enumerate(zip(item.built.runs, item.runs, strict=True), start=1):
                 self._settle_run(item, built, run, result.verdicts[built.stream_id])
+                if number % _SETTLE_SLICE == 0:
+                    await asyncio.sleep(0)
         self._appends.wal.trim(commit.trim_lsn)
 
     def _settle_run(self, item: UploadObject, built: BuiltRun, run: UploadRun, verdict: Verdict) -> None:

@@ -11,7 +11,7 @@ import enum
 from collections.abc import Iterable
 
 from broker.groups import consumer_protocol
-from broker.groups.messages import NO_GENERATION, NO_MEMBER_ID, JoinReply, SyncReply
+from broker.groups.messages import NO_MEMBER_ID, JoinReply, SyncReply
 from broker.groups.outbox import Outbox, Ticket
 from broker.groups.records import NO_TIMESTAMP, GroupValue, MemberValue
 from protocol.errors import ErrorCode
@@ -239,9 +239,7 @@ class ClassicGroup:
     def replace_static_member(self, instance_id: str, old_id: str, new_id: str, outbox: Outbox) -> ClassicMember:
         """Give the static member a new id; whoever waits under the old one is fenced at once."""
         old = self.members.pop(old_id)
-        self.complete_join(
-            old, JoinReply(ErrorCode.FENCED_INSTANCE_ID, NO_GENERATION, None, None, member_id=old_id), outbox
-        )
+        self.complete_join(old, JoinReply(ErrorCode.FENCED_INSTANCE_ID, member_id=old_id), outbox)
         self.complete_sync(old, SyncReply(ErrorCode.FENCED_INSTANCE_ID), outbox)
         new = ClassicMember(
             new_id,

@@ -85,6 +85,7 @@ class GroupCoordinator:
         self._shards: dict[int, GroupShard] = {}
         self._partition_count = settings.offsets_topic_num_partitions
         self._timers: Timers[tuple[int, int, TimerKey], TimerArg] = Timers(self._timer_fired)
+        self._loads: dict[int, asyncio.Task[Any]] = {}
         self._load_slots = asyncio.Semaphore(settings.concurrent_loads)
         self._closed = False
 
@@ -100,6 +101,7 @@ class GroupCoordinator:
         led = dict.fromkeys(partitions)
         for partition in [each for each in self._shards if each not in led]:
             self._shards.pop(partition).close()
+            self._loads.pop(partition, None)
         for partition in led:
             if self._closed:
                 return
@@ -121,7 +123,7 @@ class GroupCoordinator:
             partition, log, self._settings, self._clock, self._rng, timeline, self._shard_failed, self._spawn
         )
         self._shards[partition] = shard
-        self._spawn(f"load of group partition {partition}", self._load(shard))
+        self._loads[partition] = self._supervisor.spawn(f"load of group partition {partition}", self._load(shard))
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         if self._closed:
@@ -129,9 +131,15 @@ class GroupCoordinator:
         else:
             self._supervisor.spawn(name, work)
 
+    async def wait_loaded(self) -> None:
+        """Until every partition that is led now has been loaded, or has failed to."""
+        await asyncio.gather(*self._loads.values(), return_exceptions=True)
+
     async def _load(self, shard: GroupShard) -> None:
         async with self._load_slots:
             await shard.load()
+        if self._shards.get(shard.partition) is shard:
+            self._loads.pop(shard.partition, None)
 
     def _shard_failed(self, shard: GroupShard, error: BaseException) -> None:
         """It stays in its place and answers NOT_COORDINATOR until the partition is led afresh."""

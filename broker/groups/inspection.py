@@ -7,7 +7,7 @@ from broker.groups.messages import DescribeCommand, DescribedMember, DescribeRep
 from broker.groups.table import GroupTable
 from protocol.errors import ErrorCode
 
-CLASSIC = "Classic"
+CLASSIC = "classic"
 
 
 def describe(table: GroupTable, command: DescribeCommand) -> DescribeReply:
@@ -45,7 +45,7 @@ def list_groups(table: GroupTable, command: ListCommand) -> ListReply:
     """Filters compare without case; an unknown state or type matches nothing."""
     states = {state.lower() for state in command.states}
     types = {kind.lower() for kind in command.types}
-    if types and CLASSIC.lower() not in types:
+    if types and CLASSIC not in types:
         return ListReply()
     return ListReply(
         groups=tuple(

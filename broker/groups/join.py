@@ -52,7 +52,9 @@ class Join:
         if not self._accepts(group, command.member_id):
             group.remove(command.member_id)
             self._table.forget_heartbeat(group, command.member_id)
-            return self._refuse(ticket, NO_MEMBER_ID, ErrorCode.GROUP_MAX_SIZE_REACHED)
+            self._refuse(ticket, NO_MEMBER_ID, ErrorCode.GROUP_MAX_SIZE_REACHED)
+            # It may have been the last one the others waited for; Kafka lets the rebalance time out instead.
+            return self._rebalance.maybe_complete_join(group, now_ms)
         if group.state is GroupState.DEAD:
             return self._refuse(ticket, command.member_id, ErrorCode.COORDINATOR_NOT_AVAILABLE)
         if not group.supports_protocols(command.protocol_type, (name for name, _ in command.protocols)):
@@ -110,11 +112,11 @@ class Join:
         if member_id in group.pending_join:
             if command.group_instance_id is not None:
                 # Ids are only handed out to dynamic members; Kafka fails this with an internal error.
-                return self._refuse(ticket, member_id, ErrorCode.UNKNOWN_SERVER_ERROR)
+                return self._refuse(ticket, NO_MEMBER_ID, ErrorCode.UNKNOWN_SERVER_ERROR)
             return self._add(group, command, member_id, ticket, now_ms)
         error = group.member_error(member_id, command.group_instance_id)
         if error is not ErrorCode.NONE:
-            self._table.outbox.reply(ticket, JoinReply(error, protocol_name=None, member_id=member_id))
+            self._table.outbox.reply(ticket, JoinReply(error, member_id=member_id))
             return NOTHING
         member = group.members[member_id]
         changed = member.protocols != command.protocols

@@ -21,7 +21,7 @@ class JoinReply:
     error: ErrorCode = ErrorCode.NONE
     generation: int = NO_GENERATION
     protocol_type: str | None = None
-    protocol_name: str | None = ""
+    protocol_name: str | None = None
     leader: str = ""
     skip_assignment: bool = False
     member_id: str = NO_MEMBER_ID

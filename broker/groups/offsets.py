@@ -117,7 +117,9 @@ class Offsets:
     def delete(self, command: DeleteOffsetsCommand, ticket: Ticket) -> Outcome:
         group = self._table.groups.get(command.group_id)
         error = ErrorCode.NONE
-        if group is None or group.state is GroupState.DEAD:
+        if not command.group_id:
+            error = ErrorCode.INVALID_GROUP_ID
+        elif group is None or group.state is GroupState.DEAD:
             error = ErrorCode.GROUP_ID_NOT_FOUND
         elif group.state is not GroupState.EMPTY and not group.uses_consumer_protocol():
             error = ErrorCode.NON_EMPTY_GROUP

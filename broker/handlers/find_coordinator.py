@@ -31,7 +31,9 @@ async def handle(services: Services, request: Request) -> Mapping[str, Any]:
     body = request.body
     key_type = int(field(body, "key_type", _GROUP))
     if request.api_version < _BATCH_FROM_VERSION:
-        return {"throttle_time": 0, **await _find(services, key_type, str(body.key))}
+        answer = await _find(services, key_type, str(body.key))
+        answer["error_message"] = answer["error_message"] or "NONE"  # as Kafka words its successes here
+        return {"throttle_time": 0, **answer}
     keys: Sequence[str] = body.coordinator_keys
     answers = [{"key": key, **await _find(services, key_type, str(key))} for key in keys]
     return {"throttle_time": 0, "coordinators": answers}
@@ -54,10 +56,10 @@ async def _find(services: Services, key_type: int, key: str) -> dict[str, Any]:
         return _answer(ErrorCode.COORDINATOR_NOT_AVAILABLE, "the partition of this group does not exist yet")
     for broker in services.image.brokers:
         if broker.node_id == partition.leader_id:
-            return _answer(ErrorCode.NONE, None, (broker.node_id, broker.host, broker.port))
+            return _answer(ErrorCode.NONE, "", (broker.node_id, broker.host, broker.port))
     return _answer(ErrorCode.COORDINATOR_NOT_AVAILABLE, "the partition of this group has no leader now")
 
 
-def _answer(error: ErrorCode, message: str | None, node: tuple[int, str, int] = _NO_NODE) -> dict[str, Any]:
+def _answer(error: ErrorCode, message: str, node: tuple[int, str, int] = _NO_NODE) -> dict[str, Any]:
     node_id, host, port = node
     return {"node_id": node_id, "host": host, "port": port, "error_code": error, "error_message": message}

@@ -2,8 +2,8 @@
 
 Behaviour: what was never committed is offset -1 without an error; null topics mean all (since version 2). Group errors
 are the group's since version 8, the answer's since 2, each partition's before. Topics by id since version 10: an
-unknown id is UNKNOWN_TOPIC_ID; offsets of topics that exist no more are left out of "all". The member id and epoch of version 9
-concern the newer group protocol and are not looked at for classic groups, as in Kafka.
+unknown id is UNKNOWN_TOPIC_ID; offsets of topics that exist no more are left out of "all". The member id and epoch of
+version 9 concern the newer group protocol and are not looked at for classic groups, as in Kafka.
 Deliberate omissions: `require_stable` (KIP-447) changes nothing while there are no transactions: no offset is unstable.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from broker.groups.messages import FetchCommand, FetchedPartition, FetchReply
 from protocol.errors import ErrorCode
@@ -32,22 +33,22 @@ async def handle(services: Services, request: Request) -> Mapping[str, Any]:
         return {"throttle_time": 0, "groups": groups}
     group = await _fetch(services, version, str(body.group_id), body.topics)
     error = group["error_code"]
+    topics = [{"name": each["name"], "partitions": each["partitions"]} for each in group["topics"]]
     if error is not ErrorCode.NONE and version < _TOP_LEVEL_ERROR_FROM_VERSION:
-        group["topics"] = [
-            {
-                "name": str(each.name),
-                "partitions": [_row(FetchedPartition(int(p), error=error)) for p in each.partition_indexes],
-            }
-            for each in body.topics
-        ]
-    return {"throttle_time": 0, "topics": group["topics"], "error_code": error}
+        topics = [_refused_topic(each, error) for each in body.topics]
+    return {"throttle_time": 0, "topics": topics, "error_code": error}
+
+
+def _refused_topic(asked: Any, error: ErrorCode) -> dict[str, Any]:
+    rows = [_row(FetchedPartition(int(index), error=error)) for index in asked.partition_indexes]
+    return {"name": str(asked.name), "partitions": rows}
 
 
 async def _fetch(services: Services, version: int, group_id: str, asked: Sequence[Any] | None) -> dict[str, Any]:
     image = services.image
     by_id = version >= _BY_ID_FROM_VERSION
     unknown: list[dict[str, Any]] = []
-    topics = None if asked is None else []
+    topics: list[tuple[str, UUID | None, list[int]]] | None = None if asked is None else []
     for each in asked or ():
         partitions = [int(index) for index in each.partition_indexes]
         if by_id:

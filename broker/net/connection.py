@@ -168,19 +168,17 @@ class Connection(asyncio.BufferedProtocol):
         assert receiving is not None
         self._receiving = None
         try:
-            frames, used = self._split(receiving, len(self._head) + nbytes)
+            frames = self._split(receiving, len(self._head) + nbytes)
         except MalformedRequest as error:
-            self.listener.arena.commit(receiving, 0)
             self.refuse(str(error))
             return
-        self.listener.arena.commit(receiving, used)
         for frame in frames:
             self._accept(frame)
 
     # -- frames ----------------------------------------------------------------------------------------------------
 
-    def _split(self, receiving: memoryview, have: int) -> tuple[list[memoryview | bytes], int]:
-        """Cut complete frames, park an incomplete one at its final place; the frames, and the arena's bytes to keep."""
+    def _split(self, receiving: memoryview, have: int) -> list[memoryview | bytes]:
+        """Cut complete frames and park an incomplete one at its final place; what lies in the arena is committed."""
         frames: list[memoryview | bytes] = []
         position = used = 0
         self._head = b""
@@ -196,25 +194,30 @@ class Connection(asyncio.BufferedProtocol):
                     frames.append(bytes(receiving[position + 4 : end]))
                 position = end
                 continue
-            rest = have - position
-            if api_key != _PRODUCE:
-                destination = memoryview(bytearray(4 + size))
-                destination[:rest] = receiving[position:have]
-            elif end <= len(receiving):
-                destination = receiving[position:end]
-                used = end
-            else:
-                try:
-                    destination = self.listener.arena.allocate(4 + size)
-                except Retry:
-                    self._stall(bytes(receiving[position:have]), 4 + size)
-                    return frames, used
-                destination[:rest] = receiving[position:have]
-            self._destination = destination
-            self._filled = rest
-            return frames, used
+            self._filled = have - position
+            if api_key == _PRODUCE and end <= len(receiving):
+                self._destination = receiving[position:end]
+                self.listener.arena.commit(receiving, end)
+                return frames
+            self.listener.arena.commit(receiving, used)
+            self._park(receiving[position:have], 4 + size, in_arena=api_key == _PRODUCE)
+            return frames
+        self.listener.arena.commit(receiving, used)
         self._head = bytes(receiving[position:have])
-        return frames, used
+        return frames
+
+    def _park(self, begun: memoryview, size: int, *, in_arena: bool) -> None:
+        """A place of `size` bytes for a frame that has only begun to arrive. (They may overlap: it is moved down.)"""
+        if in_arena:
+            try:
+                destination = self.listener.arena.allocate(size)
+            except Retry:
+                self._stall(bytes(begun), size)
+                return
+        else:
+            destination = memoryview(bytearray(size))
+        destination[: len(begun)] = begun
+        self._destination = destination
 
     def _stall(self, begun: bytes, size: int) -> None:
         """No memory for a frame of `size` bytes: stop reading until there is, so that the client is slowed."""

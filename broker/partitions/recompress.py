@@ -30,7 +30,7 @@ def as_topic_codec(batch: memoryview, header: BatchHeader, config: TopicConfig) 
     if len(encoded) > config.max_message_bytes:
         raise InvalidBatch(
             ErrorCode.MESSAGE_TOO_LARGE,
-            f"batch of at most {config.max_message_bytes} bytes expected, got {len(encoded)} as {config.compression_type}",
+            f"batch of at most {config.max_message_bytes} bytes expected, {len(encoded)} as {config.compression_type}",
         )
     written = memoryview(encoded)
     return written, parse_batch_header(written)

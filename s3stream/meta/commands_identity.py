@@ -88,3 +88,10 @@ async def move_trim_point(tx: Tx, broker_id: int, wal_epoch: int, trim_lsn: int)
         raise Fenced(f"the WAL epoch of broker {broker_id} is {current}, the caller has {wal_epoch}")
     if trim_lsn > rows[0][1]:
         await tx.execute("UPDATE wal SET trim_lsn = $2 WHERE broker_id = $1", broker_id, trim_lsn)
+
+
+async def trim_wal(tx: Tx, broker_id: int, broker_epoch: int, wal_epoch: int, trim_lsn: int) -> None:
+    """Raise the trim point without a commit: what lies below is committed or belongs to streams that do not exist any
+    more. Natural key: the LSN."""
+    await check_broker(tx, broker_id, broker_epoch)
+    await move_trim_point(tx, broker_id, wal_epoch, trim_lsn)

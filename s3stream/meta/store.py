@@ -42,6 +42,9 @@ class MetaStore:
     async def open_wal(self, broker_id: int, broker_epoch: int) -> WalGrant:
         return await self.db.transact(identity.open_wal, broker_id, broker_epoch)
 
+    async def trim_wal(self, broker_id: int, broker_epoch: int, wal_epoch: int, trim_lsn: int) -> None:
+        await self.db.transact(identity.trim_wal, broker_id, broker_epoch, wal_epoch, trim_lsn)
+
     async def allocate_ids(self, kind: str, count: int) -> range:
         return await self.db.transact(identity.allocate_ids_in, kind, count)
 

@@ -27,11 +27,15 @@ async def open_store(url: str, settings: StoreSettings | None = None) -> Instrum
     if isinstance(location, MemoryLocation):
         from s3stream.stores.memory import MemoryObjectStore
 
-        store = MemoryObjectStore(now_ms=lambda: time.time_ns() // 1_000_000)
+        store = MemoryObjectStore(
+            now_ms=lambda: time.time_ns() // 1_000_000, page_size=settings.list_page_size
+        )
     elif isinstance(location, FolderLocation):
         from s3stream.stores.folder import FolderObjectStore
 
-        store = FolderObjectStore(location.path)
+        store = FolderObjectStore(
+            location.path, timeout_s=settings.request_timeout_ms / 1000, page_size=settings.list_page_size
+        )
     else:
         # The S3 libraries cost a third of a second and 50 MiB: only who uses them pays.
         from s3stream.stores.s3 import S3ObjectStore

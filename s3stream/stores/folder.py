@@ -21,7 +21,6 @@ from s3stream.stores.keys import body_views, check_key, check_range
 
 T = TypeVar("T")
 _THREADS = 4
-_PAGE_SIZE = 1000
 
 
 class FolderObjectStore:
@@ -31,9 +30,10 @@ class FolderObjectStore:
     ("a" and "a/b"): Invalid. No space: Retry.
     """
 
-    def __init__(self, root: Path, timeout_s: float = 60.0) -> None:
+    def __init__(self, root: Path, timeout_s: float = 60.0, page_size: int = 1000) -> None:
         self._files = FolderFiles(root)
         self._timeout_s = timeout_s
+        self._page_size = page_size
         self._executor = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="weir-folder-store")
         self._slots = asyncio.Semaphore(_THREADS)
         self._closed = False
@@ -50,7 +50,7 @@ class FolderObjectStore:
 
     async def list(self, prefix: str, start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
         entries = self._files.walk(prefix, start_after)
-        while page := await self._run(False, lambda: list(islice(entries, _PAGE_SIZE))):
+        while page := await self._run(False, lambda: list(islice(entries, self._page_size))):
             yield page
 
     async def delete(self, keys: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ from s3stream.stores.keys import check_range_within
 
 _TEMPORARY = ".weir-tmp"
 _MAX_VECTORS = 1024
-_PUT_ATTEMPTS = 5
+_PUT_ATTEMPTS = 20
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 
@@ -205,9 +205,11 @@ def _make_folders(folder: Path) -> None:
         folder = folder.parent
     for path in reversed(missing):
         try:
-            path.mkdir(exist_ok=True)
+            path.mkdir()
         except FileExistsError as error:
-            raise Invalid(f"{path} is an object, it cannot be a folder of others") from error
+            if path.exists() and not path.is_dir():
+                raise Invalid(f"{path} is an object, it cannot be a folder of others") from error
+            # made, or made and removed, by another call meanwhile
         _sync_folder(path.parent)
 
 

@@ -17,7 +17,7 @@ class StoreSettings:
     """What a store URL may leave open. Empty text means: not set. Credentials that are not set come from the
     environment (AWS_ACCESS_KEY_ID ...), else from the instance's or container's role.
 
-    `max_put_bytes`: larger bodies go up in parts of `part_size_bytes`.
+    `max_put_bytes`: larger bodies go up in parts of `part_size_bytes` (S3: at least 5 MiB).
     """
 
     endpoint: str | None = None
@@ -32,6 +32,7 @@ class StoreSettings:
     inflight_bytes: int = 256 << 20
     max_put_bytes: int = 64 << 20
     part_size_bytes: int = 16 << 20
+    list_page_size: int = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

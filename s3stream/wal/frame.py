@@ -23,21 +23,22 @@ Frame header, 88 bytes, then the payload:
     5   1  flags: 1 SEAL (the rewrite at the start of the epoch is complete; no payload), 2 REWRITTEN (a survivor of
            an earlier epoch)
     6   2  zero
-    8   4  payload length in bytes
-    12  4  record count
-    16  8  LSN
-    24  8  WAL epoch
-    32  8  previous LSN: that of the frame before in this epoch, 0 for the first frame of the epoch
-    40  8  durable LSN: the highest LSN of this epoch that was known durable when this frame was written, 0 for none.
+    8   4  segment number, its low 32 bits: a stale frame in a recycled file cannot pass for one of this segment
+    12  8  WAL epoch
+    20  8  durable LSN: the highest LSN of this epoch that was known durable when this frame was written, 0 for none.
            It may be lower than what was known: it is a claim, used as evidence in recovery
+    28  4  payload length in bytes
+    32  8  LSN
+    40  8  previous LSN: that of the frame before in this epoch, 0 for the first frame of the epoch
     48  8  stream id
     56  8  base offset
     64  8  max timestamp, milliseconds, signed
     72  4  stream epoch
-    76  4  segment number, its low 32 bits: a stale frame in a recycled file cannot pass for one of this segment
+    76  4  record count
     80  4  CRC-32C of the payload
     84  4  CRC-32C of bytes [0, 84)
 
+Every version keeps magic, version and checksums of the two headers where they are, and the sizes of the headers.
 The header has a checksum of its own, over that of the payload: a header that verifies tells the truth even if the
 payload behind it was torn off. No frame lies in two segments.
 """
@@ -48,6 +49,7 @@ import struct
 from typing import NamedTuple
 
 from crc32c import crc32c
+from typing_extensions import Buffer
 
 from s3stream.errors import Corrupt
 
@@ -61,27 +63,33 @@ ALIGNMENT = 8
 FRAME_HEADER_SIZE = 88
 SEGMENT_HEADER_SIZE = 48
 
-_HEAD = struct.Struct(">4sBBHIIQQQQQQqIII")
+_HEAD = struct.Struct(">4sBBHIQQIQQQQqIII")
 _CRC = struct.Struct(">I")
+_GROUP_PART = struct.Struct(">4sBBHIQQ")
+_FRAME_PART = struct.Struct(">IQQQQqIII")
 _SEGMENT_HEAD = struct.Struct(">4sBBHQQQQI")
 _U32 = 0xFFFFFFFF
+
+
+class NewerFormat(Corrupt):
+    """Whole bytes of a version or with flags that this release does not know: never to be taken for a torn write."""
 
 
 class FrameHeader(NamedTuple):
     """A frame header that verified, without magic and version."""
 
     flags: int
-    length: int
-    record_count: int
-    lsn: int
+    segment: int
     wal_epoch: int
-    previous_lsn: int
     durable_lsn: int
+    length: int
+    lsn: int
+    previous_lsn: int
     stream_id: int
     base_offset: int
     max_timestamp_ms: int
     stream_epoch: int
-    segment: int
+    record_count: int
     payload_crc: int
 
 
@@ -100,31 +108,33 @@ def frame_size(payload_length: int) -> int:
     return (FRAME_HEADER_SIZE + payload_length + ALIGNMENT - 1) & -ALIGNMENT
 
 
+pack_frame_part = _FRAME_PART.pack
+"""Bytes [28, 84) of a frame header: length, LSN, previous LSN, stream id, base offset, max timestamp, stream epoch,
+record count, CRC-32C of the payload."""
+pack_crc = _CRC.pack
+
+
+def encode_group_part(flags: int, segment: int, wal_epoch: int, durable_lsn: int) -> bytes:
+    """Bytes [0, 28) of a frame header: what all frames of one group share."""
+    return _GROUP_PART.pack(MAGIC, VERSION, flags, 0, segment & _U32, wal_epoch, durable_lsn)
+
+
 def encode_frame_header(header: FrameHeader) -> bytes:
-    """The 88 bytes. The append path of `file_wal.py` has the same, inlined, for speed; a test compares the two."""
-    head = _HEAD.pack(
-        MAGIC,
-        VERSION,
-        header.flags,
-        0,
-        header.length,
-        header.record_count,
-        header.lsn,
-        header.wal_epoch,
-        header.previous_lsn,
-        header.durable_lsn,
-        header.stream_id,
-        header.base_offset,
-        header.max_timestamp_ms,
-        header.stream_epoch,
-        header.segment & _U32,
-        header.payload_crc,
-    )
-    return head + _CRC.pack(crc32c(head))
+    """The 88 bytes."""
+    head = encode_group_part(*header[:4]) + pack_frame_part(*header[4:])
+    return head + pack_crc(crc32c(head))
+
+
+def claim_durable(head: Buffer, durable_lsn: int) -> bytes:
+    """The frame header `head` (88 bytes) with another durable LSN."""
+    fields = list(_HEAD.unpack_from(head))
+    fields[6] = durable_lsn
+    changed = _HEAD.pack(*fields)
+    return changed + pack_crc(crc32c(changed))
 
 
 def decode_frame_header(data: memoryview, offset: int) -> FrameHeader:
-    """The header at `offset`. Corrupt, saying what was found, if it does not verify."""
+    """The header at `offset`. Corrupt, saying what was found, if it does not verify, NewerFormat if it does."""
     if offset + FRAME_HEADER_SIZE > len(data):
         raise Corrupt(f"{len(data) - offset} bytes are left, a frame header has {FRAME_HEADER_SIZE}")
     magic, version, flags, zero, *fields = _HEAD.unpack_from(data, offset)
@@ -135,7 +145,7 @@ def decode_frame_header(data: memoryview, offset: int) -> FrameHeader:
     if found != expected:
         raise Corrupt(f"the header says its CRC-32C is {expected:08x}, its bytes have {found:08x}")
     if version != VERSION or zero or flags & ~(SEAL | REWRITTEN):
-        raise Corrupt(f"frame version {version} with flags {flags:#x}: written by a newer release")
+        raise NewerFormat(f"frame version {version} with flags {flags:#x}: written by a newer release")
     return FrameHeader(flags, *fields)
 
 
@@ -163,7 +173,7 @@ def encode_segment_header(header: SegmentHeader) -> bytes:
         header.epoch_first_lsn,
         0,
     )
-    return head + _CRC.pack(crc32c(head))
+    return head + pack_crc(crc32c(head))
 
 
 def decode_segment_header(data: memoryview) -> SegmentHeader:
@@ -178,5 +188,5 @@ def decode_segment_header(data: memoryview) -> SegmentHeader:
     if found != expected:
         raise Corrupt(f"the segment header says its CRC-32C is {expected:08x}, its bytes have {found:08x}")
     if version != VERSION or zero or rest or flags & ~SEALED:
-        raise Corrupt(f"segment version {version} with flags {flags:#x}: written by a newer release")
+        raise NewerFormat(f"segment version {version} with flags {flags:#x}: written by a newer release")
     return SegmentHeader(bool(flags & SEALED), number, wal_epoch, first_lsn, epoch_first_lsn)

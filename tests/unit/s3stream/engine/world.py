@@ -1,4 +1,4 @@
-"""A world for engine tests: what survives a crash (disk, bucket, metadata) and an engine that can be dropped at will."""
+"""A world for engine tests: what survives a crash (disk, bucket, metadata) and an engine that is dropped at will."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class ManualClock:
 def make_batch(base: int, count: int, timestamp_ms: int, size: int = 200) -> memoryview:
     """A RecordBatch v2 whose header is right and whose content says what it is."""
     body = (f"{base}:{count};".encode() * (size // 4))[: max(0, size - 61)]
-    header = struct.pack(">qiibIhiqqqhii", base, 49 + len(body), 0, 2, 0, 0, count - 1, 0, timestamp_ms, -1, -1, -1, count)
-    return memoryview(header + body)
+    fields = (base, 49 + len(body), 0, 2, 0, 0, count - 1, 0, timestamp_ms, -1, -1, -1, count)
+    return memoryview(struct.pack(">qiibIhiqqqhii", *fields) + body)
 
 
 def count_fold(state: bytes | None, batches: Sequence[memoryview]) -> StateFold:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from s3stream.errors import Fatal, Invalid, OffsetOutOfRange
-from tests.unit.s3stream.engine_world import World, append, append_durably, read_all
+from tests.unit.s3stream.engine.world import World, append, append_durably, read_all
 
 
 @pytest.fixture

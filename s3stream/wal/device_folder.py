@@ -1,0 +1,259 @@
+"""A WAL device on a folder: one file per segment, one thread that does nothing but write and fdatasync.
+
+The I/O thread takes one write at a time from a queue, `pwritev` + `fdatasync`, and hands the completion to the loop. A
+second thread creates, reads and removes files, so that zeroing a new segment never stands in front of a group commit.
+New segments are written with zeros, since fdatasync of a merely allocated file also commits its extents, and appear
+under their name only when whole (temporary name, fsync, rename, fsync of the folder). Removed ones are kept as `.spare`
+files and renamed into the next: their content does not matter (`frame.py`). The first segment of a process without a
+spare is allocated but not zeroed, so that start-up does not wait for it.
+
+A lock file keeps a second process out of the folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import queue
+import re
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from typing_extensions import Buffer
+
+from s3stream.errors import Fatal, Invalid, Retry
+from s3stream.ports import Done
+
+T = TypeVar("T")
+_Job = tuple[asyncio.AbstractEventLoop, int, int, Sequence[Buffer], Done]
+
+_IOV_MAX = 1024
+_CHUNK = 1024 * 1024
+_SYNC_EVERY_CHUNKS = 4
+_NAME = re.compile(r"(\d{16})\.wal")
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+class FolderWalDevice:
+    """`WalDevice` over `path`, which is created. Invalid when another process holds it or the size is unusable.
+
+    Errors of the calls: Retry (no space for a new segment, nothing was applied), Fatal (any other error of the disk).
+    At most `max_spares` removed segments are kept for recycling.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], segment_size_bytes: int, max_spares: int = 2) -> None:
+        if segment_size_bytes < 65536 or segment_size_bytes % 4096:
+            raise Invalid(f"a WAL segment is a multiple of 4096 bytes, at least 65536, not {segment_size_bytes}")
+        self.segment_size_bytes = segment_size_bytes
+        self.path = Path(path)
+        self._max_spares = max_spares
+        self.path.mkdir(parents=True, exist_ok=True)
+        _sync_folder(self.path.parent)
+        self._lock = _lock(self.path)
+        self._spares = self._clean()
+        self._hurry = True
+        self._descriptors: dict[int, int] = {}
+        self._closing = False
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._files = ThreadPoolExecutor(1, thread_name_prefix="wal-files")
+        self._io = threading.Thread(target=_write_for_ever, args=(self._jobs,), name="wal-io", daemon=True)
+        self._io.start()
+
+    # -- the port
+
+    async def list_segments(self) -> Sequence[int]:
+        return await self._run(self._list)
+
+    async def read_segment(self, number: int) -> Buffer:
+        return await self._run(self._read, number)
+
+    async def create_segment(self, number: int) -> None:
+        await self._run(self._create, number)
+
+    async def remove_segments(self, numbers: Sequence[int]) -> None:
+        if numbers:
+            await self._run(self._remove, list(numbers))
+
+    def write(self, number: int, offset: int, buffers: Sequence[Buffer], done: Done) -> None:
+        descriptor = self._descriptors.get(number)
+        if descriptor is None or self._closing:
+            raise Invalid(f"WAL segment {number} was not created by this device, or it is closed")
+        self._jobs.put((asyncio.get_running_loop(), descriptor, offset, buffers, done))
+
+    async def close(self) -> None:
+        """Wait for what is under way, close the files and let go of the folder."""
+        if self._closing:
+            return
+        self._closing = True
+        self._jobs.put(None)
+        await asyncio.get_running_loop().run_in_executor(self._files, self._io.join)
+        self._files.shutdown(wait=True)
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+        self._descriptors.clear()
+        os.close(self._lock)
+
+    # -- on the thread for files
+
+    async def _run(self, call: Callable[..., T], *args: Any) -> T:
+        if self._closing:
+            raise Invalid(f"the WAL folder {self.path} is closed")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._files, call, *args)
+        except OSError as error:
+            if error.errno in _NO_SPACE:
+                raise Retry(f"no space for a WAL segment in {self.path}: {error}", 1000) from error
+            raise Fatal(f"WAL folder {self.path}: {error}") from error
+
+    def _name(self, number: int) -> Path:
+        return self.path / f"{number:016d}.wal"
+
+    def _clean(self) -> list[Path]:
+        """Remove what a crash left half made; the spares that are there."""
+        for half_made in self.path.glob("*.tmp"):
+            half_made.unlink()
+        return sorted(self.path.glob("*.spare"))
+
+    def _list(self) -> list[int]:
+        found = (_NAME.fullmatch(entry) for entry in os.listdir(self.path))
+        return sorted(int(match.group(1)) for match in found if match)
+
+    def _read(self, number: int) -> Buffer:
+        with self._name(number).open("rb", buffering=0) as file:
+            content = bytearray(os.fstat(file.fileno()).st_size)
+            view, filled = memoryview(content), 0
+            while filled < len(content):
+                count = file.readinto(view[filled:])
+                if not count:
+                    raise OSError(errno.EIO, f"{file.name} ends after {filled} of {len(content)} bytes")
+                filled += count
+        return content
+
+    def _create(self, number: int) -> None:
+        final = self._name(number)
+        if final.exists():
+            raise Invalid(f"WAL segment {number} exists already in {self.path}")
+        if not self._recycle(final):
+            half_made = final.with_suffix(".tmp")
+            try:
+                self._make(half_made)
+                half_made.rename(final)
+            except BaseException:
+                half_made.unlink(missing_ok=True)
+                raise
+        self._hurry = False
+        _sync_folder(self.path)
+        self._descriptors[number] = os.open(final, os.O_RDWR | os.O_CLOEXEC)
+
+    def _recycle(self, final: Path) -> bool:
+        while self._spares:
+            spare = self._spares.pop()
+            if spare.stat().st_size == self.segment_size_bytes:
+                spare.rename(final)
+                return True
+            spare.unlink()  # of another segment size
+        return False
+
+    def _make(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, self.segment_size_bytes)
+            if not self._hurry:
+                self._zero(descriptor)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _zero(self, descriptor: int) -> None:
+        zeros = bytes(_CHUNK)
+        for index, offset in enumerate(range(0, self.segment_size_bytes, _CHUNK), 1):
+            if self._closing:
+                raise Retry("the WAL folder is being closed")
+            _write_all(descriptor, offset, [memoryview(zeros)[: self.segment_size_bytes - offset]])
+            if index % _SYNC_EVERY_CHUNKS == 0:
+                os.fdatasync(descriptor)  # in small pieces: one large sync would hold up those of the groups
+
+    def _remove(self, numbers: list[int]) -> None:
+        for number in numbers:
+            descriptor = self._descriptors.pop(number, None)
+            if descriptor is not None:
+                os.close(descriptor)
+            segment = self._name(number)
+            if not segment.exists():
+                continue
+            if len(self._spares) < self._max_spares and segment.stat().st_size == self.segment_size_bytes:
+                spare = segment.with_suffix(".spare")
+                segment.rename(spare)
+                self._spares.append(spare)
+            else:
+                segment.unlink()
+
+
+def _write_for_ever(jobs: queue.SimpleQueue[_Job | None]) -> None:
+    """The I/O thread. Keeps no buffer while it waits: they are views of arena chunks."""
+    while (job := jobs.get()) is not None:
+        loop, descriptor, offset, buffers, done = job
+        error: Fatal | None = None
+        try:
+            _write_all(descriptor, offset, buffers)
+            os.fdatasync(descriptor)
+        except OSError as reason:
+            error = Fatal(f"the WAL could not be written and synced: {reason}")
+        del job, buffers
+        try:
+            loop.call_soon_threadsafe(done, error)
+        except RuntimeError:
+            return  # the loop was closed without closing the device: nobody is left to tell
+        del loop, done
+
+
+def _write_all(descriptor: int, offset: int, buffers: Sequence[Buffer]) -> None:
+    """`pwritev` all of `buffers`, however little the system takes at once."""
+    for first in range(0, len(buffers), _IOV_MAX):
+        part = [memoryview(buffer) for buffer in buffers[first : first + _IOV_MAX]]
+        left = sum(view.nbytes for view in part)
+        while left:
+            written = os.pwritev(descriptor, part, offset)
+            if written <= 0:
+                raise OSError(errno.EIO, "a write of the WAL made no progress")
+            offset += written
+            left -= written
+            if left:
+                part = _behind(part, written)
+
+
+def _behind(part: list[memoryview], written: int) -> list[memoryview]:
+    """What is left of `part` after its first `written` bytes."""
+    for index, view in enumerate(part):
+        if written < view.nbytes:
+            return [view[written:], *part[index + 1 :]]
+        written -= view.nbytes
+    return []
+
+
+def _lock(path: Path) -> int:
+    descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise Invalid(
+            f"the WAL folder {path} is in use by another process (pid {holder}); each broker needs one of its own"
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

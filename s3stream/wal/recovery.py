@@ -1,0 +1,278 @@
+"""What the segments of a WAL still promise: from bytes to the acknowledged frames, or Corrupt. Pure.
+
+The newest epoch with a SEAL counts. An epoch without one never acknowledged anything, its frames are copies of those
+of the epoch before; older epochs were replaced. Inside the epoch, frames are read in LSN order from the trim point on
+until one is missing or does not verify. That one was acknowledged if something that was written later claims so: a
+frame header whose `durable_lsn` is at or beyond it, or the header of a later segment (a segment is begun only when all
+frames before it are durable). Then the WAL is Corrupt. Otherwise it and everything behind it were never acknowledged: a
+power cut inside a group leaves frame 2 torn and frame 3 whole.
+
+A frame is taken as a record only at the place where it belongs: right behind the frame before it. Headers that are
+found by searching behind a break serve as evidence only, so nothing that a producer put into a payload becomes a frame.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from typing_extensions import Buffer
+
+from s3stream.errors import Corrupt
+from s3stream.ports import WalRecord
+from s3stream.wal.frame import (
+    ALIGNMENT,
+    MAGIC,
+    REWRITTEN,
+    SEAL,
+    SEGMENT_HEADER_SIZE,
+    FrameHeader,
+    NewerFormat,
+    SegmentHeader,
+    decode_frame_header,
+    decode_payload,
+    decode_segment_header,
+    frame_size,
+)
+
+_U32 = 0xFFFFFFFF
+_ADVICE = (
+    "Nothing was changed. Restore the WAL folder from an intact copy; to give up what cannot be read, start once with "
+    "accept_loss set"
+)
+
+
+class Recovered(NamedTuple):
+    """What recovery found.
+
+    `records`: acknowledged frames (and perhaps some that were not) at or above the trim point, without a hole.
+    `next_lsn`: above every LSN that was ever used. `wal_epoch`: the highest epoch found, 0 for none. `unused`: segments
+    with nothing of their own in them. `discarded`: frames behind the break, never acknowledged. `loss`: what was given
+    up because the caller accepts losses, None for nothing.
+    """
+
+    records: list[WalRecord]
+    next_lsn: int
+    wal_epoch: int
+    unused: list[int]
+    discarded: int
+    loss: str | None
+
+
+class _Segment:
+    """One file, looked through once. `header` is None if it does not verify: the frames say where they belong.
+
+    Kept per frame header that verifies, in file order: offset, LSN, and whether it lies right behind the frame before
+    it (or first in the segment).
+    """
+
+    def __init__(self, number: int, content: Buffer) -> None:
+        self.number = number
+        self.data = content if isinstance(content, (bytes, bytearray)) else bytes(content)
+        self.view = memoryview(self.data)
+        self.header = _own_header(self.view, number)
+        self.wal_epoch = self.header.wal_epoch if self.header is not None else 0
+        self.offsets = array("q")
+        self.lsns = array("q")
+        self.joined = bytearray()
+        self.end = SEGMENT_HEADER_SIZE
+        self.sealed = self.header is not None and self.header.sealed
+        self.rewritten = False
+        self.epoch_first_lsn = self.header.epoch_first_lsn if self.header is not None else 0
+        self.claim = 0
+        self.claimed_at = ""
+        if self.header is not None and self.header.first_lsn > self.header.epoch_first_lsn:
+            self.claim, self.claimed_at = self.header.first_lsn - 1, f"the header of segment {number}"
+        self._look_through()
+
+    def _look_through(self) -> None:
+        offset = SEGMENT_HEADER_SIZE
+        joined = True
+        while offset >= 0:
+            header = self.own_frame(offset)
+            if header is None:
+                joined = False
+                offset = self.data.find(MAGIC, offset + 1)
+                while offset >= 0 and offset % ALIGNMENT:
+                    offset = self.data.find(MAGIC, offset + 1)
+                continue
+            self._note(offset, header, joined)
+            joined = True
+            offset = self.end = offset + frame_size(header.length)
+
+    def _note(self, offset: int, header: FrameHeader, joined: bool) -> None:
+        self.wal_epoch = header.wal_epoch
+        self.offsets.append(offset)
+        self.lsns.append(header.lsn)
+        self.joined.append(joined)
+        if header.flags & SEAL or not header.flags & REWRITTEN:
+            self.sealed = True
+        else:
+            self.rewritten = True
+        if header.previous_lsn == 0 and not self.epoch_first_lsn:
+            self.epoch_first_lsn = header.lsn
+        if header.durable_lsn > self.claim:
+            self.claim, self.claimed_at = header.durable_lsn, f"segment {self.number}, offset {offset}"
+
+    def own_frame(self, offset: int) -> FrameHeader | None:
+        """The frame header at `offset` if it verifies and was written for this segment and epoch."""
+        if self.data[offset : offset + len(MAGIC)] != MAGIC:
+            return None
+        try:
+            header = decode_frame_header(self.view, offset)
+        except NewerFormat as error:
+            raise NewerFormat(f"WAL segment {self.number}, offset {offset}: {error}") from None
+        except Corrupt:
+            return None
+        if header.segment != self.number & _U32 or (self.wal_epoch and header.wal_epoch != self.wal_epoch):
+            return None
+        return header
+
+    def highest_lsn(self) -> int:
+        return max(max(self.lsns, default=0), self.header.first_lsn - 1 if self.header is not None else 0)
+
+    def describe(self, offset: int) -> str:
+        """Why there is no good frame at `offset`, for an error message."""
+        try:
+            header = decode_frame_header(self.view, offset)
+            decode_payload(self.view, offset, header)
+        except Corrupt as error:
+            return str(error)
+        return f"found LSN {header.lsn} of WAL epoch {header.wal_epoch}, written for segment {header.segment}"
+
+
+def recover(segments: Mapping[int, Buffer], trim_lsn: int, *, accept_loss: bool = False) -> Recovered:
+    """Read `segments` (number -> whole content); see `Recovered`. Corrupt when acknowledged frames cannot be read.
+
+    With `accept_loss` what precedes the damage is returned and the loss is described instead.
+    """
+    parsed = [_Segment(number, segments[number]) for number in sorted(segments)]
+    used = [segment for segment in parsed if segment.wal_epoch]
+    unused = [segment.number for segment in parsed if not segment.wal_epoch]
+    epochs = sorted({segment.wal_epoch for segment in used}, reverse=True)
+    records: list[WalRecord] = []
+    discarded = 0
+    for wal_epoch in epochs:
+        members = [segment for segment in used if segment.wal_epoch == wal_epoch]
+        if any(segment.sealed for segment in members):
+            chain = _Chain(members, trim_lsn)
+            records, discarded, loss = chain.records, chain.discarded, chain.loss()
+            break
+    else:
+        loss = _loss_without_seal(used, trim_lsn)
+    if loss is not None and not accept_loss:
+        raise Corrupt(f"{loss}. {_ADVICE}")
+    seen = [trim_lsn - 1, 0, *(lsn for segment in used for lsn in (segment.highest_lsn(), segment.claim))]
+    return Recovered(records, max(seen) + 1, epochs[0] if epochs else 0, unused, discarded, loss)
+
+
+class _Chain:
+    """Reads the frames of one sealed epoch in LSN order, up to the first that is missing or damaged."""
+
+    def __init__(self, members: list[_Segment], trim_lsn: int) -> None:
+        self.records: list[WalRecord] = []
+        self.discarded = 0
+        self._members = members
+        first_lsn = next((segment.epoch_first_lsn for segment in members if segment.epoch_first_lsn), 0)
+        # If damage hides where the epoch begins, the trim point alone says what is needed.
+        self._start = self._expected = max(trim_lsn, first_lsn, 1)
+        self._broken: str | None = None
+        # Where the next frame belongs, for the message; and its LSN, also below the trim point.
+        self._at = (members[0], SEGMENT_HEADER_SIZE)
+        self._next_lsn = 0
+        for segment in members:
+            self._read(segment)
+
+    def loss(self) -> str | None:
+        """What acknowledged frames cannot be read; None if there are none."""
+        evidence = max(self._members, key=lambda segment: segment.claim)
+        if evidence.claim < self._expected:
+            return None
+        broken = self._broken
+        if broken is None:
+            segment, offset = self._at
+            broken = self._message(segment, offset)
+        return (
+            f"{broken}; {evidence.claimed_at} says that LSN {evidence.claim} was durable: acknowledged records from "
+            f"LSN {self._expected} on are lost"
+        )
+
+    def _message(self, segment: _Segment, offset: int) -> str:
+        return (
+            f"WAL segment {segment.number}, offset {offset}: expected a frame with LSN {self._expected}, "
+            f"{segment.describe(offset)}"
+        )
+
+    def _read(self, segment: _Segment) -> None:
+        if segment.header is not None:
+            self._next_lsn = segment.header.first_lsn
+            if self._broken is None and self._next_lsn <= self._expected:
+                self._at = (segment, SEGMENT_HEADER_SIZE)
+        for offset, lsn, joined in zip(segment.offsets, segment.lsns, segment.joined, strict=True):
+            if self._broken is not None:
+                self.discarded += lsn >= self._expected
+                continue
+            # A gap that begins below the trim point does not matter. Behind any other, nothing counts as a frame.
+            if not joined and not (self._next_lsn < self._start and lsn <= self._start):
+                self._broken = self._message(*self._at)
+            elif lsn >= self._expected:
+                self._take(segment, offset, lsn)
+            if self._broken is not None:
+                self.discarded += lsn >= self._expected
+                continue
+            header = segment.own_frame(offset)
+            self._next_lsn = lsn + 1
+            self._at = (segment, offset + (frame_size(header.length) if header is not None else 0))
+
+    def _take(self, segment: _Segment, offset: int, lsn: int) -> None:
+        header = segment.own_frame(offset)
+        if header is None or lsn != self._expected:
+            self._broken = self._message(*self._at)
+            return
+        try:
+            payload = decode_payload(segment.view, offset, header)
+        except Corrupt as error:
+            self._broken = (
+                f"WAL segment {segment.number}, offset {offset}: the frame with LSN {lsn} is damaged, {error}"
+            )
+            return
+        self._expected += 1
+        if not header.flags & SEAL:
+            self.records.append(
+                WalRecord(
+                    lsn,
+                    header.stream_id,
+                    header.stream_epoch,
+                    header.base_offset,
+                    header.record_count,
+                    header.max_timestamp_ms,
+                    payload,
+                )
+            )
+
+
+def _own_header(view: memoryview, number: int) -> SegmentHeader | None:
+    try:
+        header = decode_segment_header(view)
+    except NewerFormat as error:
+        raise NewerFormat(f"WAL segment {number}: {error}") from None
+    except Corrupt:
+        return None
+    # Another number: a recycled file that nothing was written to yet.
+    return header if header.number == number else None
+
+
+def _loss_without_seal(used: list[_Segment], trim_lsn: int) -> str | None:
+    for segment in used:
+        if segment.rewritten:
+            return (
+                f"WAL segment {segment.number} holds frames of epoch {segment.wal_epoch} that were rewritten from an "
+                "earlier epoch, but neither the SEAL behind them nor that earlier epoch is there"
+            )
+    if trim_lsn > 0:
+        return (
+            f"the metadata has seen this WAL up to LSN {trim_lsn - 1}, but its segments are gone: this is another or "
+            "an emptied WAL folder"
+        )
+    return None
