@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from protocol.errors import MalformedRequest, UnsupportedVersion
 from protocol.headers import skip_tagged_fields
-from protocol.produce import NodeEndpoint, compact_string, node_endpoints_tag
+from protocol.node_endpoints import NodeEndpoint, compact_string, node_endpoints_tag
 from protocol.varint import read_uvarint, uvarint
 
 API_KEY: Final = 1
@@ -257,6 +257,7 @@ _HEAD_7: Final = struct.Struct(">iiihii").pack
 _HEAD_12: Final = struct.Struct(">iiBihi").pack
 _RESPONSE_4: Final = struct.Struct(">ihqq").pack
 _RESPONSE_5: Final = struct.Struct(">ihqqq").pack
+_RESPONSE_12: Final = struct.Struct(">ihqqqBi").pack
 _COUNT: Final = struct.Struct(">i").pack
 _LENGTH: Final = struct.Struct(">h").pack
 _ABORTED: Final = struct.Struct(">qq").pack
@@ -351,14 +352,15 @@ def _append_legacy_fields(out: bytearray, version: int, partition: ResponseParti
 
 def _append_flexible_fields(out: bytearray, partition: ResponsePartition, records_size: int) -> None:
     index, error, high_watermark, last_stable, log_start, aborted, replica, _records, _diverging, _leader = partition
-    out += _RESPONSE_5(index, error, high_watermark, last_stable, log_start)
     if aborted is None:
-        out.append(0)
+        out += _RESPONSE_12(index, error, high_watermark, last_stable, log_start, 0, replica)
     else:
+        out += _RESPONSE_5(index, error, high_watermark, last_stable, log_start)
         out += uvarint(len(aborted) + 1)
         for producer_id, first_offset in aborted:
             out += _ABORTED_TAGGED(producer_id, first_offset)
-    out += _COUNT(replica) + uvarint(records_size + 1)
+        out += _COUNT(replica)
+    out += uvarint(records_size + 1)
 
 
 def _append_partition_tags(out: bytearray, diverging: tuple[int, int] | None, leader: tuple[int, int] | None) -> None:

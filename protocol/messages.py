@@ -28,6 +28,10 @@ from protocol.message_reader import Reader, compile_reader, read_message
 from protocol.message_schema import Side, entity_has_field_in_any_version, load
 from protocol.message_writer import Writer, compile_writer, write_message
 
+MAX_BODY_BYTES: Final = 16 * 1024 * 1024
+"""Largest body that is decoded here. Produce carries the bulk and has its own parser; of these messages a hostile one
+grows to 30 times its size as Python objects, and no client comes near this size."""
+
 _SIZE: Final = struct.Struct(">i")
 _MILLISECOND: Final = datetime.timedelta(milliseconds=1)
 
@@ -35,8 +39,11 @@ _MILLISECOND: Final = datetime.timedelta(milliseconds=1)
 def decode_request(api_key: int, version: int, buf: memoryview, offset: int) -> Any:
     """The request body that fills `buf[offset:]`, as kio's entity of this version. It holds no view of `buf`.
 
-    Raises MalformedRequest for anything else, trailing bytes included, and UnsupportedVersion.
+    Raises MalformedRequest for anything else, trailing bytes and more than MAX_BODY_BYTES included, and
+    UnsupportedVersion.
     """
+    if len(buf) - offset > MAX_BODY_BYTES:
+        raise MalformedRequest(f"body of at most {MAX_BODY_BYTES} bytes expected, got {len(buf) - offset}")
     return read_message(_reader(api_key, version, "request"), bytes(buf[offset:]), _title(api_key, version))
 
 

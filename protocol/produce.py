@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 from protocol.errors import MalformedRequest, UnsupportedVersion
 from protocol.headers import skip_tagged_fields
+from protocol.node_endpoints import NodeEndpoint, compact_string, node_endpoints_tag
 from protocol.varint import read_uvarint, uvarint
 
 API_KEY: Final = 0
@@ -175,11 +176,9 @@ ResponsePartition: TypeAlias = tuple[
 message), error message, current leader: (id, leader epoch) if the client should learn it)."""
 ResponseTopic: TypeAlias = tuple[str | None, bytes | None, Sequence[ResponsePartition]]
 """(name: versions up to 12, topic id's 16 bytes: version 13, partitions)."""
-NodeEndpoint: TypeAlias = tuple[int, str, int, str | None]
-"""(node id, host, port, rack), versions 10 and up."""
-
 _PARTITION: Final = struct.Struct(">ihqq").pack
 _PARTITION_5: Final = struct.Struct(">ihqqq").pack
+_PARTITION_PLAIN: Final = struct.Struct(">ihqqqBBB").pack
 _SIZE_CORRELATION: Final = struct.Struct(">ii").pack
 _THROTTLE: Final = struct.Struct(">i").pack
 _COUNT: Final = struct.Struct(">i").pack
@@ -266,6 +265,9 @@ def _legacy_body(version: int, topics: Sequence[ResponseTopic], throttle_ms: int
 
 def _append_flexible_partition(out: bytearray, version: int, partition: ResponsePartition) -> None:
     index, error, base_offset, append_time_ms, start_offset, errors, message, leader = partition
+    if not errors and message is None and leader is None:
+        out += _PARTITION_PLAIN(index, error, base_offset, append_time_ms, start_offset, 1, 0, 0)
+        return
     out += _PARTITION_5(index, error, base_offset, append_time_ms, start_offset)
     out += uvarint(len(errors) + 1)
     for batch_index, text in errors:
@@ -292,24 +294,8 @@ def _required(name: str | None) -> str:
     return name
 
 
-def compact_string(text: str | None) -> bytes:
-    """A string as flexible versions write it, null included."""
-    if text is None:
-        return b"\x00"
-    encoded = text.encode()
-    return uvarint(len(encoded) + 1) + encoded
-
-
 def _nullable_string(text: str | None) -> bytes:
     if text is None:
         return b"\xff\xff"
     encoded = text.encode()
     return _LENGTH(len(encoded)) + encoded
-
-
-def node_endpoints_tag(node_endpoints: Sequence[NodeEndpoint]) -> bytes:
-    """The tagged section of a Produce or Fetch response: one field, number 0, the leaders' endpoints (KIP-951)."""
-    data = uvarint(len(node_endpoints) + 1)
-    for node_id, host, port, rack in node_endpoints:
-        data += _COUNT(node_id) + compact_string(host) + _COUNT(port) + compact_string(rack) + b"\x00"
-    return b"\x01\x00" + uvarint(len(data)) + data

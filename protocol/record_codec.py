@@ -127,7 +127,8 @@ def iter_records(
     they decompress to more than allowed.
     """
     header = parse_batch_header(batch)
-    body = _body(batch, header, max_decompressed_bytes)
+    # Indexing and slicing bytes costs half of what a memoryview takes, more than this copy.
+    body = bytes(_body(batch, header, max_decompressed_bytes))
     append_time_ms = header.max_timestamp if header.is_log_append_time else None
     pos = 0
     for _ in range(header.record_count):
@@ -147,7 +148,7 @@ def iter_records(
 
 
 def _read_record(
-    body: memoryview, pos: int, end: int, header: BatchHeader, append_time_ms: int | None
+    body: bytes, pos: int, end: int, header: BatchHeader, append_time_ms: int | None
 ) -> tuple[Record, int]:
     timestamp_delta, pos = read_varlong(body, pos)
     offset_delta, pos = read_varlong(body, pos)
@@ -167,7 +168,7 @@ def _read_record(
     return Record(key, value, tuple(headers), timestamp_ms, header.base_offset + offset_delta), pos
 
 
-def _read_bytes(body: memoryview, pos: int, end: int) -> tuple[bytes | None, int]:
+def _read_bytes(body: bytes, pos: int, end: int) -> tuple[bytes | None, int]:
     size, pos = read_varlong(body, pos)
     if size < 0:
         if size == -1:
@@ -176,7 +177,7 @@ def _read_bytes(body: memoryview, pos: int, end: int) -> tuple[bytes | None, int
     stop = pos + size
     if stop > end:
         raise MalformedRequest(f"{size} bytes expected, got {end - pos}")
-    return bytes(body[pos:stop]), stop
+    return body[pos:stop], stop
 
 
 def repair_max_timestamp(batch: memoryview, *, max_decompressed_bytes: int = compression.MAX_DECOMPRESSED_BYTES) -> int:

@@ -16,6 +16,9 @@ def read_uvarint(buf: bytes | memoryview, pos: int) -> tuple[int, int]:
     Five bytes at most, as Kafka's `ByteUtils.readUnsignedVarint`. Raises MalformedRequest for a longer or larger one,
     IndexError where the buffer ends first.
     """
+    byte = buf[pos]
+    if byte < 0x80:
+        return byte, pos + 1
     value = shift = 0
     while True:
         byte = buf[pos]
@@ -36,6 +39,9 @@ def read_varlong(buf: bytes | memoryview, pos: int) -> tuple[int, int]:
     Ten bytes at most, as Kafka's `ByteUtils.readVarlong`; Kafka reads 32-bit fields the same way, so callers check the
     range of lengths and counts. Raises MalformedRequest for a longer or larger one, IndexError where the buffer ends.
     """
+    byte = buf[pos]
+    if byte < 0x80:
+        return (byte >> 1) ^ -(byte & 1), pos + 1
     value = shift = 0
     while True:
         byte = buf[pos]

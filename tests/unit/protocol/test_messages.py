@@ -17,6 +17,7 @@ from protocol.errors import ErrorCode, MalformedRequest, UnsupportedVersion
 from protocol.headers import parse_request_header
 from protocol.message_schema import load
 from protocol.messages import (
+    MAX_BODY_BYTES,
     decode_request,
     decode_response,
     duration_ms,
@@ -26,7 +27,7 @@ from protocol.messages import (
 )
 from tests.unit.protocol.message_samples import ALL_VERSIONS, kio_bytes, kio_entity, random_body, to_entity
 
-SAMPLES_PER_VERSION = 6
+SAMPLES_PER_VERSION = 4
 HUGE_COUNTS = (b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff\x0f")
 
 
@@ -124,6 +125,11 @@ def test_mutated_requests_decode_as_kio_decodes_them_or_are_malformed(data: st.D
 def test_a_five_byte_request_that_would_end_kio_is_malformed() -> None:
     with pytest.raises(MalformedRequest, match="Metadata version 9"):
         decode_request(3, 9, memoryview(b"\xff\xff\xff\xff\x0f"), 0)
+
+
+def test_a_body_above_the_limit_is_malformed() -> None:
+    with pytest.raises(MalformedRequest, match="at most"):
+        decode_request(3, 9, memoryview(bytes(MAX_BODY_BYTES + 2)), 1)
 
 
 def test_an_entity_holds_no_view_of_the_buffer() -> None:

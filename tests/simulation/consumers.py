@@ -1,0 +1,152 @@
+"""Readers of the workload: tailing consumers, lookers at the offsets, and the final read of everything."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from protocol.records import crc_is_valid, iter_batches, iter_records
+from tests.simulation import outcomes
+from tests.simulation.client import (
+    EARLIEST,
+    FETCH,
+    LATEST,
+    LIST_OFFSETS,
+    AnswerLost,
+    Client,
+    NotSent,
+    fetch_body,
+    list_offsets_body,
+)
+from tests.simulation.errors import SimulationFailure
+from tests.simulation.history import Bounds, History, Outcome, Partition, Read
+
+
+class Reader:
+    """Fetches from all partitions of a topic and records every answer."""
+
+    def __init__(self, client: Client, rng: random.Random, history: History, topic: str, partitions: int) -> None:
+        self.client = client
+        self.rng = rng
+        self.history = history
+        self.topic = topic
+        self.partitions = partitions
+        self.positions = dict.fromkeys(range(partitions), 0)
+        self.records_read = 0
+
+    async def tail(self, until_s: float) -> None:
+        """Read on and on; now and then go back to an earlier offset."""
+        loop = asyncio.get_running_loop()
+        while loop.time() < until_s:
+            try:
+                await self._fetch(final=False)
+            except (NotSent, AnswerLost):
+                self.client.abort()
+                await asyncio.sleep(self.rng.uniform(0.05, 0.5))
+            if self.rng.random() < 0.05:
+                partition = self.rng.randrange(self.partitions)
+                self.positions[partition] = max(0, self.positions[partition] - self.rng.randint(1, 300))
+            await asyncio.sleep(self.rng.uniform(0, 0.2))
+
+    async def look(self, until_s: float) -> None:
+        """Ask for the earliest and latest offsets now and then."""
+        loop = asyncio.get_running_loop()
+        while loop.time() < until_s:
+            try:
+                await self.bounds(self.rng.randrange(self.partitions), self.rng.choice((EARLIEST, LATEST)))
+            except (NotSent, AnswerLost):
+                self.client.abort()
+            await asyncio.sleep(self.rng.uniform(0, 1))
+
+    async def bounds(self, partition: int, which: int) -> int | None:
+        """One ListOffsets; None when it was refused."""
+        now = asyncio.get_running_loop().time
+        look = Bounds(client=self.client.name, partition=Partition(self.topic, partition))
+        await self.client.connect()
+        self.history.invoke(look, now())
+        answer = await self.client.request(LIST_OFFSETS, list_offsets_body(self.topic, partition, which))
+        part = answer.topics[0].partitions[0]
+        outcome = _read_outcome(part.error_code, look.partition)
+        offset = int(part.offset)
+        if outcome is Outcome.OK and which == EARLIEST:
+            look.log_start = offset
+        elif outcome is Outcome.OK:
+            look.high_watermark = offset
+        self.history.end(look, outcome, now(), repr(part.error_code))
+        return offset if outcome is Outcome.OK else None
+
+    async def read_everything(self) -> None:
+        """The final read: each partition from its first offset to its end. The broker must be up."""
+        for partition in range(self.partitions):
+            start, end = None, None
+            while start is None or end is None:
+                start = await self._patiently(self.bounds, partition, EARLIEST)
+                end = await self._patiently(self.bounds, partition, LATEST)
+            self.positions = {partition: start}
+            while True:
+                await self._patiently(self._fetch, True)
+                if self.positions[partition] >= end:
+                    break
+
+    async def _patiently(self, call: Any, *args: Any) -> Any:
+        while True:
+            try:
+                return await call(*args)
+            except (NotSent, AnswerLost):
+                self.client.abort()
+                await asyncio.sleep(0.2)
+
+    async def _fetch(self, final: bool) -> None:
+        now = asyncio.get_running_loop().time
+        await self.client.connect()
+        asked = [
+            Read(client=self.client.name, partition=Partition(self.topic, partition), offset=offset, final=final)
+            for partition, offset in self.positions.items()
+        ]
+        for read in asked:
+            self.history.invoke(read, now())
+        body = fetch_body(
+            self.topic,
+            list(self.positions.items()),
+            max_wait_ms=0 if final else self.rng.choice((0, 100, 500)),
+            max_bytes=1_000_000 if final else self.rng.choice((1_000, 30_000, 300_000)),
+        )
+        answer = await self.client.request(FETCH, body)
+        if _read_outcome(answer.error_code, asked[0].partition) is not Outcome.OK:
+            await asyncio.sleep(0.1)
+            return
+        parts = {int(part.partition_index): part for topic in answer.responses for part in topic.partitions}
+        for read in asked:
+            self._record(read, parts[read.partition.index], now())
+
+    def _record(self, read: Read, part: Any, now_s: float) -> None:
+        outcome = _read_outcome(part.error_code, read.partition)
+        read.high_watermark, read.log_start = int(part.high_watermark), int(part.log_start_offset)
+        if int(part.error_code) == outcomes.OFFSET_OUT_OF_RANGE:
+            self.positions[read.partition.index] = max(0, read.log_start)
+        if outcome is Outcome.OK:
+            found = list(_records(part.records or b"", read.partition))
+            # The first batch may begin before the offset asked for.
+            read.records = tuple(pair for pair in found if pair[0] >= read.offset)
+            if read.records:
+                self.positions[read.partition.index] = read.records[-1][0] + 1
+                self.records_read += len(read.records)
+        self.history.end(read, outcome, now_s, repr(part.error_code))
+
+
+def _records(data: bytes, partition: Partition) -> Iterator[tuple[int, bytes]]:
+    """(offset, value) of every record of whole batches; each batch must verify."""
+    for batch in iter_batches(memoryview(data)):
+        if not crc_is_valid(batch):
+            raise SimulationFailure(f"a batch read from {partition} does not match its checksum")
+        for record in iter_records(batch):
+            yield record.offset, record.value or b""
+
+
+def _read_outcome(error_code: Any, partition: Partition) -> Outcome:
+    outcome = outcomes.of_read(int(error_code))
+    if outcome is None:
+        raise SimulationFailure(f"a read of {partition} was answered with error {error_code!r}")
+    return outcome

@@ -1,0 +1,110 @@
+"""The simulated metadata database: the real SQLite adapter in memory, behind commits that are refused or unknown.
+
+A `MetadataFile` outlives its processes, as a database file with synchronous=FULL does: a transaction is there whole or
+not at all. `client()` gives one process its `Database`. Each command runs in one instant of virtual time; a kill may
+fall before it, or after it but before its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from s3stream.errors import OutcomeUnknown, Retry
+from s3stream.meta.sqlite import InlineRunner, SqliteDatabase
+from s3stream.ports import Clock, Tx
+from tests.simulation.errors import NotSimulated
+from tests.simulation.loop import SimulatedLoop
+
+_T = TypeVar("_T")
+
+
+@dataclass
+class DatabaseSettings:
+    """Latencies in seconds, shares of the transactions from 0 to 1."""
+
+    latency_min_s: float = 0.0005
+    latency_max_s: float = 0.005
+    conflict_share: float = 0.0  # rolled back: Retry
+    unknown_commit_share: float = 0.0  # committed, but the answer is lost
+
+
+class MetadataFile:
+    """The database of one world."""
+
+    def __init__(
+        self,
+        loop: SimulatedLoop,
+        rng: random.Random,
+        clock: Clock,
+        fired: Counter[str],
+        settings: DatabaseSettings | None = None,
+    ) -> None:
+        self.loop = loop
+        self.rng = rng
+        self.clock = clock
+        self.fired = fired
+        self.settings = settings if settings is not None else DatabaseSettings()
+        self.database = SqliteDatabase(":memory:", InlineRunner(), clock.now_ms)
+
+    def client(self) -> SimulatedDatabase:
+        return SimulatedDatabase(self)
+
+    def forget(self) -> None:
+        """Drop the content; the world is over."""
+        closing = self.database.close()
+        try:
+            closing.send(None)  # the inline runner never waits
+        except StopIteration:
+            return
+        raise NotSimulated("closing the database waits for something")
+
+    async def query(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
+        """Look from outside, without faults, for checkers."""
+        return await self.database.transact(_query, sql, *args)
+
+
+async def _query(tx: Tx, sql: str, *args: Any) -> list[tuple[Any, ...]]:
+    return await tx.fetch(sql, *args)
+
+
+class SimulatedDatabase:
+    """One process's `Database`."""
+
+    def __init__(self, file: MetadataFile) -> None:
+        self._file = file
+
+    async def transact(self, command: Callable[..., Coroutine[Any, Any, _T]], *args: Any) -> _T:
+        file = self._file
+        settings = file.settings
+        await self._wait()
+        if file.rng.random() < settings.conflict_share:
+            file.fired["metadata: transaction refused"] += 1
+            raise Retry("database is locked")
+        result = await file.database.transact(command, *args)
+        file.loop.trace.add(f"  metadata {command.__qualname__}")
+        await self._wait()
+        if file.rng.random() < settings.unknown_commit_share:
+            file.fired["metadata: commit unknown"] += 1
+            raise OutcomeUnknown("connection lost during commit")
+        return result
+
+    async def migrate(self, package: str, migrations: Sequence[str]) -> None:
+        await self._wait()
+        await self._file.database.migrate(package, migrations)
+        await self._wait()
+
+    async def now_ms(self) -> int:
+        await self._wait()
+        return await self._file.database.now_ms()
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+
+    async def _wait(self) -> None:
+        settings = self._file.settings
+        await asyncio.sleep(self._file.rng.uniform(settings.latency_min_s, settings.latency_max_s))

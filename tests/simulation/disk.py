@@ -1,0 +1,278 @@
+"""The simulated disk under a file WAL: what is written, what is synced, and what a crash leaves.
+
+A `Disk` belongs to a host and outlives its processes. A process kill keeps all that reached the page cache; a power
+cut keeps what was synced and, of the rest, a random part: each write whole, torn at random sectors, or not at all.
+`open()` gives one process its `WalDevice`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from typing_extensions import Buffer
+
+from s3stream.errors import Fatal
+from s3stream.ports import Done
+from tests.simulation.errors import SimulationFailure
+from tests.simulation.loop import SimulatedLoop
+from tests.simulation.nodes import CURRENT, Node
+
+_SECTOR_BYTES = 512
+
+
+@dataclass
+class DiskSettings:
+    """Latencies in seconds. The planted bugs are for proving that the checkers catch them."""
+
+    write_max_s: float = 0.0002
+    sync_min_s: float = 0.0003
+    sync_max_s: float = 0.004
+    stall_share: float = 0.005
+    stall_max_s: float = 0.5
+    recycle_share: float = 0.7
+    planted_ack_before_sync: bool = False
+    planted_ack_before_write: bool = False
+
+
+@dataclass
+class _Segment:
+    """`cached` is what reads return, `platter` what a power cut surely leaves, `unsynced` the difference, in order."""
+
+    cached: bytearray
+    platter: bytearray
+    unsynced: list[tuple[int, bytes]] = field(default_factory=list)
+
+
+@dataclass
+class _Write:
+    """A write on its way: the buffers are the caller's own until the kernel copies them."""
+
+    number: int
+    offset: int
+    buffers: list[memoryview]
+    checksum: int
+    done: Done
+    node: Node | None
+    context: contextvars.Context
+    copied: bool = False
+    reported: bool = False
+    over: bool = False
+
+    def content(self) -> bytes:
+        return b"".join(self.buffers)
+
+
+class Disk:
+    """Segments of one host. All randomness comes from `rng`; what fired is counted in `fired`."""
+
+    def __init__(
+        self,
+        loop: SimulatedLoop,
+        rng: random.Random,
+        fired: Counter[str],
+        segment_size_bytes: int = 1024 * 1024,
+        settings: DiskSettings | None = None,
+    ) -> None:
+        self.loop = loop
+        self.rng = rng
+        self.fired = fired
+        self.segment_size_bytes = segment_size_bytes
+        self.settings = settings if settings is not None else DiskSettings()
+        self.fail_next_sync = False
+        self.segments: dict[int, _Segment] = {}
+        self._at_next_write: Callable[[], object] | None = None
+        self._recyclable: list[bytes] = []
+        self._writes: list[_Write] = []
+
+    def open(self) -> SimulatedWalDevice:
+        """The device of the calling process."""
+        return SimulatedWalDevice(self)
+
+    def when_next_written(self, call: Callable[[], object]) -> None:
+        """Call once, in no node's name, when the next write is submitted: to aim a fault at the moment of an ack."""
+        self._at_next_write = call
+
+    # -- what happens to the host
+
+    def process_killed(self, node: Node) -> None:
+        """Writes of the process that the kernel had not copied yet: nothing, or a beginning of them, arrives."""
+        for write in self._writes:
+            if write.node is not node or write.over:
+                continue
+            write.over = True
+            if not write.copied and self.rng.random() < 0.5:
+                content = write.content()
+                self._cache(write, content[: self.rng.randint(0, len(content))])
+        self._writes = [write for write in self._writes if not write.over]
+
+    def power_cut(self) -> None:
+        """Call after `process_killed`. What was not synced survives in random parts only."""
+        for segment in self.segments.values():
+            for offset, content in segment.unsynced:
+                fate = self.rng.random()
+                if fate < 0.4:
+                    self.fired["disk: unsynced write lost"] += 1
+                elif fate < 0.6:
+                    segment.platter[offset : offset + len(content)] = content
+                    self.fired["disk: unsynced write survived"] += 1
+                else:
+                    self._tear(segment, offset, content)
+                    self.fired["disk: unsynced write torn"] += 1
+            segment.unsynced.clear()
+            segment.cached = bytearray(segment.platter)
+
+    def _tear(self, segment: _Segment, offset: int, content: bytes) -> None:
+        """Some sectors of the write arrived: a prefix, or any subset."""
+        prefix_only = self.rng.random() < 0.5
+        cut = self.rng.randint(0, len(content))
+        position = 0
+        while position < len(content):
+            to_boundary = _SECTOR_BYTES - (offset + position) % _SECTOR_BYTES
+            piece = content[position : position + to_boundary]
+            if prefix_only:
+                piece = piece[: max(0, cut - position)]
+            elif self.rng.random() < 0.5:
+                piece = b""
+            segment.platter[offset + position : offset + position + len(piece)] = piece
+            position += to_boundary
+
+    # -- what the device does
+
+    def latency_s(self, shortest_s: float, longest_s: float) -> float:
+        if self.rng.random() < self.settings.stall_share:
+            self.fired["disk: stall"] += 1
+            return self.rng.uniform(longest_s, self.settings.stall_max_s)
+        return self.rng.uniform(shortest_s, longest_s)
+
+    def create(self, number: int) -> None:
+        if number in self.segments:
+            raise SimulationFailure(f"segment {number} exists already")
+        content = bytes(self.segment_size_bytes)
+        if self._recyclable and self.rng.random() < self.settings.recycle_share:
+            content = self._recyclable.pop()
+            self.fired["disk: segment recycled"] += 1
+        self.segments[number] = _Segment(bytearray(content), bytearray(content))
+
+    def remove(self, number: int) -> None:
+        segment = self.segments.pop(number, None)
+        if segment is not None:
+            self._recyclable = [*self._recyclable[-7:], bytes(segment.cached)]
+
+    def submit(self, number: int, offset: int, buffers: Sequence[Buffer], done: Done) -> None:
+        views = [memoryview(each).cast("B") for each in buffers]
+        size = sum(len(each) for each in views)
+        if number not in self.segments:
+            raise SimulationFailure(f"write to segment {number}, which does not exist")
+        if offset < 0 or offset + size > self.segment_size_bytes:
+            raise SimulationFailure(f"write of {size} bytes at {offset} leaves segment {number}")
+        planted = self.settings.planted_ack_before_sync or self.settings.planted_ack_before_write
+        if not planted and any(write.node is CURRENT.get() for write in self._writes):
+            raise SimulationFailure("two writes under way: the owner of the device keeps at most one")
+        write = _Write(number, offset, views, _checksum(views), done, CURRENT.get(), contextvars.copy_context())
+        self._writes.append(write)
+        if self.settings.planted_ack_before_write:
+            self._report(write, None)
+        if self._at_next_write is not None:
+            self.loop.call_world(0, self._at_next_write)
+            self._at_next_write = None
+        self.loop.call_world(self.rng.uniform(0, self.settings.write_max_s), self._copy, write)
+
+    def _copy(self, write: _Write) -> None:
+        """The kernel takes the buffers (pwritev)."""
+        if write.over:
+            return
+        content = write.content()
+        if zlib.crc32(content) != write.checksum and not write.reported:
+            self.loop.fail(SimulationFailure("a buffer handed to the WAL device changed before it was written"))
+        write.copied = True
+        self._cache(write, content)
+        if self.settings.planted_ack_before_sync:
+            self._report(write, None)
+        settings = self.settings
+        self.loop.call_world(self.latency_s(settings.sync_min_s, settings.sync_max_s), self._sync, write)
+
+    def _cache(self, write: _Write, content: bytes) -> None:
+        segment = self.segments.get(write.number)
+        if segment is not None:
+            segment.cached[write.offset : write.offset + len(content)] = content
+            segment.unsynced.append((write.offset, content))
+
+    def _sync(self, write: _Write) -> None:
+        """fdatasync returns."""
+        if write.over:
+            return
+        write.over = True
+        self._writes.remove(write)
+        segment = self.segments.get(write.number)
+        error: Fatal | None = None
+        if self.fail_next_sync:
+            # The kernel marks the pages clean although they are not on the disk: no later sync will write them.
+            self.fail_next_sync = False
+            self.fired["disk: sync failed"] += 1
+            error = Fatal("fdatasync: input/output error")
+        elif segment is not None:
+            for offset, content in segment.unsynced:
+                segment.platter[offset : offset + len(content)] = content
+        if segment is not None:
+            segment.unsynced.clear()
+        if not write.reported:
+            self._report(write, error)
+
+    def _report(self, write: _Write, error: Fatal | None) -> None:
+        write.reported = True
+        self.loop.trace.add(f"  disk {write.number}@{write.offset} {write.checksum:08x} {error!r}")
+        self.loop.call_soon(write.done, error, context=write.context)
+
+
+class SimulatedWalDevice:
+    """One process's `WalDevice` on a disk."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self.segment_size_bytes = disk.segment_size_bytes
+
+    async def list_segments(self) -> Sequence[int]:
+        await self._wait(1)
+        return sorted(self._disk.segments)
+
+    async def read_segment(self, number: int) -> Buffer:
+        await self._wait(10)
+        segment = self._disk.segments.get(number)
+        if segment is None:
+            raise SimulationFailure(f"read of segment {number}, which does not exist")
+        return bytes(segment.cached)
+
+    async def create_segment(self, number: int) -> None:
+        await self._at_some_moment(lambda: self._disk.create(number), 20)
+
+    def write(self, number: int, offset: int, buffers: Sequence[Buffer], done: Done) -> None:
+        self._disk.submit(number, offset, buffers, done)
+
+    async def remove_segments(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            await self._at_some_moment(lambda number=number: self._disk.remove(number), 2)  # type: ignore[misc]
+
+    async def close(self) -> None:
+        await self._wait(1)
+
+    async def _wait(self, weight: float) -> None:
+        await asyncio.sleep(self._disk.latency_s(0, self._disk.settings.sync_max_s * weight))
+
+    async def _at_some_moment(self, change: Callable[[], None], weight: float) -> None:
+        """Before the change, or after it but before it is reported: a kill may fall on either side."""
+        await self._wait(weight / 2)
+        change()
+        await self._wait(weight / 2)
+
+
+def _checksum(views: Sequence[memoryview]) -> int:
+    value = 0
+    for view in views:
+        value = zlib.crc32(view, value)
+    return value

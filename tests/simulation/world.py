@@ -1,0 +1,137 @@
+"""One simulated world, built from one seed: a broker host with its devices, a network, a store, and clients.
+
+What outlives a broker process lives here: disk, bucket, metadata file, clock. The broker itself is started by
+`broker_process.py` and is the unmodified product.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.simulation.clock import WallClock
+from tests.simulation.database import DatabaseSettings, MetadataFile
+from tests.simulation.disk import Disk, DiskSettings
+from tests.simulation.errors import SimulationFailure
+from tests.simulation.history import History
+from tests.simulation.loop import SimulatedLoop
+from tests.simulation.network import Network, NetworkSettings
+from tests.simulation.nodes import Node, NodeState
+from tests.simulation.randomness import stream
+from tests.simulation.store import Bucket, StoreSettings
+from tests.simulation.trace import Trace
+
+BROKER = "broker"
+PORT = 9092
+
+
+@dataclass
+class WorldSettings:
+    """How the world is made; scenarios change the parts while it runs."""
+
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    disk: DiskSettings = field(default_factory=DiskSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    segment_size_bytes: int = 256 * 1024
+    restart_max_s: float = 2.0
+
+
+Process = Callable[["World", Node], Coroutine[Any, Any, None]]
+"""The main coroutine of a broker process. It returns when the process ends by itself; an exception fails the run."""
+
+
+class World:
+    """Call `close()` at the end; nothing of a world may be used after it."""
+
+    def __init__(
+        self, seed: int, process: Process, settings: WorldSettings | None = None, trace: Trace | None = None
+    ) -> None:
+        self.seed = seed
+        self.settings = settings if settings is not None else WorldSettings()
+        self.fired: Counter[str] = Counter()
+        self.history = History()
+        self.loop = SimulatedLoop(trace=trace)  # type: ignore[abstract]  # only typeshed makes it so
+        self.clock = WallClock(self.loop)
+        self.network = Network(self.loop, self.rng("network"), self.settings.network, self.fired)
+        self.disk = Disk(self.loop, self.rng("disk"), self.fired, self.settings.segment_size_bytes, self.settings.disk)
+        self.bucket = Bucket(self.loop, self.rng("store"), self.clock, self.fired, self.settings.store)
+        self.metadata = MetadataFile(self.loop, self.rng("metadata"), self.clock, self.fired, self.settings.database)
+        self._process = process
+        self._chaos = self.rng("chaos")
+        self._restarts = True
+
+    def rng(self, name: str) -> random.Random:
+        """The random stream of this name."""
+        return stream(self.seed, name)
+
+    # -- the broker process
+
+    def broker(self) -> Node | None:
+        """The current incarnation, unless it is dead."""
+        node = self.loop.nodes.get(BROKER)
+        return None if node is None or node.state is NodeState.DEAD else node
+
+    def start_broker(self) -> None:
+        """Start the next incarnation, if none lives."""
+        if self.broker() is not None:
+            return
+        node = self.loop.start_node(BROKER)
+        task = self.loop.spawn(node, self._process(self, node), name=f"{node.label} main")
+        task.add_done_callback(lambda done: self._broker_ended(node, done), context=node.new_context())
+
+    def _broker_ended(self, node: Node, task: Any) -> None:
+        """The process ended by itself: end all that is left of it, then start it again."""
+        error = task.exception()
+        if error is not None:
+            failure = SimulationFailure(f"the broker process ended with {error!r}")
+            failure.__cause__ = error
+            self.loop.fail(failure)
+            return
+        self.fired["broker: ended by itself"] += 1
+        self.loop.call_world(0, self._end_process, node)
+
+    def _end_process(self, node: Node) -> None:
+        if node.state is not NodeState.DEAD:
+            self.loop.kill(node)
+            self.disk.process_killed(node)
+            self._restart_soon()
+
+    def _restart_soon(self) -> None:
+        self.loop.call_world(self._chaos.uniform(0, self.settings.restart_max_s), self.start_broker)
+
+    def kill_broker(self, *, power_cut: bool = False) -> bool:
+        """Kill the process, or cut the power of its host; it starts again soon. False when none was alive."""
+        node = self.broker()
+        if node is None:
+            return False
+        self.fired["power cut" if power_cut else "process kill"] += 1
+        self.loop.kill(node, power_cut=power_cut)
+        self.disk.process_killed(node)
+        if power_cut:
+            self.disk.power_cut()
+        self._restart_soon()
+        return True
+
+    # -- faults in general
+
+    def heal(self) -> None:
+        """End every fault: from here on the world must come to rest and answer."""
+        self.network.heal_all()
+        self.network.read_rate_bytes_per_s.clear()
+        self.network.settings = NetworkSettings(slow_packet_share=0)
+        self.disk.settings.stall_share = 0
+        self.disk.fail_next_sync = False
+        self.bucket.settings = StoreSettings()
+        self.bucket.end_troubles()
+        self.metadata.settings = DatabaseSettings()
+        for node in list(self.loop.nodes.values()):
+            if node.state is NodeState.PAUSED:
+                self.loop.resume(node)
+
+    def close(self) -> None:
+        self.loop.close()
+        self.metadata.forget()
