@@ -154,7 +154,9 @@ def test_assignments() -> None:
     assert parse_assignment(b"") == []
 
 
-def test_commands_of_other_packages_are_mounted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_of_other_packages_are_mounted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.argv", ["weir", "--help"])
     with pytest.raises(SystemExit) as caught:
         main()
