@@ -302,8 +302,15 @@ def metrics_page(registry: CollectorRegistry) -> Page:
 
 
 def documentation() -> str:
-    """The metrics as a Markdown table."""
-    rows = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    """The metrics as a Markdown page: METRICS.md beside this file."""
+    rows = [
+        "# Metrics",
+        "",
+        "Served at `/metrics` of the HTTP server (`http.host`, `http.port`) in the Prometheus text format.",
+        "",
+        "| metric | type | labels | meaning |",
+        "|---|---|---|---|",
+    ]
     for declared in METRICS:
         labels = ", ".join(f"`{label}`" for label in declared.labels)
         rows.append(f"| `{declared.name}` | {declared.kind} | {labels} | {declared.doc} |")

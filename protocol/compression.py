@@ -23,11 +23,13 @@ _LZ4_HEADER: Final = b"\x04\x22\x4d\x18\x60\x40\x82"
 _LZ4_BLOCK_BYTES: Final = 64 * 1024
 _LZ4_BLOCK_LENGTH: Final = struct.Struct("<I")
 _LZ4_UNCOMPRESSED: Final = 1 << 31
+_GZIP_DEFAULT_LEVEL: Final = -1
 _STREAMS: Final = {CODEC_GZIP: cramjam.gzip, CODEC_LZ4: cramjam.lz4, CODEC_ZSTD: cramjam.zstd}
 
 
-def compress(codec: int, data: bytes | bytearray) -> bytes:
-    """`data` in the form of `codec` 1 to 4. Raises ValueError for another codec."""
+def compress(codec: int, data: bytes | bytearray, level: int | None = None) -> bytes:
+    """`data` in the form of `codec` 1 to 4. `level` is Kafka's of gzip and zstd (None, -1 for gzip: the default);
+    lz4 and snappy have one level here. Raises ValueError for another codec."""
     if codec == CODEC_SNAPPY:
         out = bytearray(_XERIAL_HEADER)
         for pos in range(0, len(data), _XERIAL_BLOCK_BYTES):
@@ -36,9 +38,11 @@ def compress(codec: int, data: bytes | bytearray) -> bytes:
         return bytes(out)
     if codec == CODEC_LZ4:
         return _compress_lz4(data)
-    if codec not in _STREAMS:
-        raise ValueError(f"codec 1 to 4 expected, got {codec}")
-    return bytes(_STREAMS[codec].compress(data))
+    if codec == CODEC_GZIP:
+        return bytes(cramjam.gzip.compress(data, level=None if level == _GZIP_DEFAULT_LEVEL else level))
+    if codec == CODEC_ZSTD:
+        return bytes(cramjam.zstd.compress(data, level=level))
+    raise ValueError(f"codec 1 to 4 expected, got {codec}")
 
 
 def _compress_lz4(data: bytes | bytearray) -> bytes:

@@ -52,6 +52,7 @@ def encode_topic(
     topic_id: UUID | None,
     internal: bool,
     partitions: Sequence[PartitionPiece],
+    operations: int = NO_OPERATIONS,
 ) -> bytes:
     """One MetadataResponseTopic. `name` None needs version 12 (a topic asked for by an unknown id)."""
     flexible = version >= FLEXIBLE_FROM
@@ -64,14 +65,20 @@ def encode_topic(
     out += _length(len(partitions), flexible)
     _add_partitions(out, version, partitions)
     if version >= 8:
-        out += _INT32.pack(NO_OPERATIONS)
+        out += _INT32.pack(operations)
     if flexible:
         out.append(0)
     return bytes(out)
 
 
 def encode_metadata_body(
-    version: int, *, brokers: Sequence[BrokerPiece], cluster_id: str, controller_id: int, topics: Sequence[bytes]
+    version: int,
+    *,
+    brokers: Sequence[BrokerPiece],
+    cluster_id: str,
+    controller_id: int,
+    topics: Sequence[bytes],
+    operations: int = NO_OPERATIONS,
 ) -> bytes:
     """The response body after its header, around topics from `encode_topic` of the same version; never throttled."""
     flexible = version >= FLEXIBLE_FROM
@@ -90,15 +97,15 @@ def encode_metadata_body(
     if version >= 1:
         out += _INT32.pack(controller_id)
     out += _length(len(topics), flexible)
-    parts: Iterable[bytes] = (bytes(out), *topics, _tail(version))
+    parts: Iterable[bytes] = (bytes(out), *topics, _tail(version, operations))
     return b"".join(parts)
 
 
-def _tail(version: int) -> bytes:
+def _tail(version: int, operations: int) -> bytes:
     """What follows the topics."""
     tail = b""
     if 8 <= version <= 10:
-        tail += _INT32.pack(NO_OPERATIONS)
+        tail += _INT32.pack(operations)
     if version >= 13:
         tail += _INT16.pack(0)
     return tail + b"\x00" if version >= FLEXIBLE_FROM else tail

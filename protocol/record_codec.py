@@ -58,8 +58,10 @@ def encode_batch(
     base_sequence: int = -1,
     transactional: bool = False,
     control: bool = False,
+    level: int | None = None,
 ) -> bytearray:
-    """One batch of one or more records at consecutive offsets, CRC included. Raises ValueError."""
+    """One batch of one or more records at consecutive offsets, CRC included; `level` as in `compression.compress`.
+    Raises ValueError."""
     if not records:
         raise ValueError("one or more records expected, got none")
     if not CODEC_NONE <= codec <= CODEC_ZSTD:
@@ -70,7 +72,7 @@ def encode_batch(
         encoded = _encode_record(record, delta, record.timestamp_ms - base_timestamp)
         body += varlong(len(encoded))
         body += encoded
-    payload = compression.compress(codec, body) if codec else body
+    payload = compression.compress(codec, body, level) if codec else body
     attributes = codec | (TRANSACTIONAL if transactional else 0) | (CONTROL if control else 0)
     batch = bytearray(
         HEADER.pack(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +19,7 @@ from broker.cli.running import (
     parse_pairs,
     with_client,
 )
+from protocol.errors import ErrorCode
 from protocol.messages import field
 
 configs = typer.Typer(help="Configs of topics and brokers.", no_args_is_help=True)
@@ -29,6 +31,7 @@ SOURCES = {
     4: "broker (static)",
     5: "default",
 }
+_TOPICS_PER_REQUEST = 500
 _SET, _DELETE, _APPEND, _SUBTRACT = range(4)
 
 
@@ -55,14 +58,21 @@ def list_configs(
 
     async def work(client: Client) -> list[tuple[str, str, str, str | None]]:
         answer = await client.metadata()
-        resources = [(2, topic.name) for topic in answer.topics] + [(4, "")]
-        resources += [(4, str(node_id)) for node_id in client.node_ids]
+        names = sorted(topic.name for topic in answer.topics)
         rows = []
-        for kind, name in resources:
-            for config in await _describe(client, kind, name):
-                if config.config_source == 1 or (kind == 4 and config.config_source == (3 if name == "" else 2)):
-                    label = "topic" if kind == 2 else "broker"
-                    rows.append((label, name or "(all)", config.name, config.value))
+        for first in range(0, len(names), _TOPICS_PER_REQUEST):
+            part = names[first : first + _TOPICS_PER_REQUEST]
+            for result in (await client.call(32, _question([(2, name) for name in part]))).results:
+                if result.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+                    continue  # deleted meanwhile
+                check(result.error_code, f"topic {result.resource_name}", result.error_message)
+                rows += [
+                    _row("topic", result.resource_name, each) for each in result.configs if each.config_source == 1
+                ]
+        for name in ["", *(str(node_id) for node_id in client.node_ids)]:
+            source = 3 if name == "" else 2
+            found = await _describe(client, 4, name)
+            rows += [_row("broker", name or "(all)", each) for each in found if each.config_source == source]
         return rows
 
     rows = with_client(bootstrap, timeout, work)
@@ -134,9 +144,18 @@ def alter_configs(
     say("valid, nothing changed" if dry_run else "altered")
 
 
+def _row(kind: str, name: str, config: Any) -> tuple[str, str, str, str | None]:
+    return kind, name, config.name, config.value
+
+
+def _question(resources: Sequence[tuple[int, str]], *, documentation: bool = False) -> dict[str, Any]:
+    """A DescribeConfigs request for all configs of the resources (type, name)."""
+    asked = [{"resource_type": kind, "resource_name": name, "configuration_keys": None} for kind, name in resources]
+    return {"resources": asked, "include_synonyms": False, "include_documentation": documentation}
+
+
 async def _describe(client: Client, kind: int, name: str, *, documentation: bool = False) -> list[Any]:
-    resource = {"resource_type": kind, "resource_name": name, "configuration_keys": None}
-    body = {"resources": [resource], "include_synonyms": False, "include_documentation": documentation}
+    body = _question([(kind, name)], documentation=documentation)
     (result,) = (await _call(client, kind, name, 32, body)).results
     check(result.error_code, f"{'topic' if kind == 2 else 'broker'} {name}", result.error_message)
     return list(result.configs)

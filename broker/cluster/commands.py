@@ -36,7 +36,7 @@ async def load_cluster(tx: Tx) -> ClusterRows:
     identity = await tx.fetch("SELECT cluster_id FROM cluster_identity WHERE one = 1")
     if not identity:
         raise Invalid("the cluster has no identity yet: ensure_cluster_id comes first")
-    topics = await tx.fetch(_TOPIC_COLUMNS + " ORDER BY created_ms, topic_id")
+    topics = await tx.fetch(_TOPIC_COLUMNS + " ORDER BY created_ms, name")
     partitions = await tx.fetch(_PARTITION_COLUMNS + " ORDER BY topic_id, partition_index")
     configs = await tx.fetch("SELECT resource_type, resource_name, name, value FROM config ORDER BY name")
     broker_configs: dict[str, dict[str, str]] = {}
@@ -53,7 +53,7 @@ async def load_cluster(tx: Tx) -> ClusterRows:
 async def load_topics(tx: Tx, topic_ids: Sequence[str]) -> list[StoredTopic]:
     """Those topics that exist, in the order of their creation."""
     ids = sorted(set(topic_ids))
-    topics = await _fetch_texts(tx, _TOPIC_COLUMNS + " WHERE topic_id IN ({ids}) ORDER BY created_ms, topic_id", ids)
+    topics = await _fetch_texts(tx, _TOPIC_COLUMNS + " WHERE topic_id IN ({ids}) ORDER BY created_ms, name", ids)
     partitions = await _fetch_texts(
         tx, _PARTITION_COLUMNS + " WHERE topic_id IN ({ids}) ORDER BY topic_id, partition_index", ids
     )

@@ -170,7 +170,9 @@ class Controller:
         }
 
     async def ensure_internal(self, name: str) -> TopicImage:
-        """The internal topic, created on first use. Raises Retry, OutcomeUnknown, Refused."""
+        """The internal topic, created on first use. Raises Retry, OutcomeUnknown, Refused, ValueError for another."""
+        if name not in INTERNAL_TOPICS:
+            raise ValueError(f"{name} is no internal topic")
         topic = self._image.topic(name)
         if topic is None:
             refused = await self.create_missing([name])

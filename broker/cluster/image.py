@@ -63,7 +63,7 @@ class TopicImage:
         self.leader_epochs = tuple(stored.leader_epochs)
         self.overrides: Mapping[str, str] = dict(stored.configs)
         self.config = config
-        self.encoded: dict[int, bytes] = {}
+        self.encoded: dict[tuple[int, bool], bytes] = {}
 
     @property
     def partition_count(self) -> int:

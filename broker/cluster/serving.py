@@ -11,6 +11,12 @@ from broker.settings import Settings
 NO_OPERATIONS = -(2**31)
 """Authorised operations were not asked for."""
 
+TOPIC_OPERATIONS = 3576
+"""Bits of all that can be done with a topic (`AclOperation` codes): without authorisation everybody may."""
+
+CLUSTER_OPERATIONS = 8096
+"""The same for the cluster."""
+
 
 class ClusterServices(Protocol):
     """The part of `broker.services.Services` that administration uses."""

@@ -99,11 +99,11 @@ _DEFINITIONS = (
         most=9,
         extra=-1,
     ),
-    _def(
+    _idle(
         "compression.lz4.level",
         INT,
         9,
-        "Level of lz4 where the broker re-encodes.",
+        "where the broker re-encodes, its lz4 has one level.",
         "compression.lz4.level",
         least=1,
         most=17,
@@ -237,7 +237,7 @@ BROKER_CONFIGS: dict[str, ConfigDef] = {
     synonym.name: msgspec.structs.replace(definition, name=synonym.name)
     for definition in _DEFINITIONS
     for synonym in definition.synonyms[:1]
-    if definition.effective or definition.name == "min.insync.replicas"
+    if definition.effective or definition.name in ("min.insync.replicas", "compression.lz4.level")
 } | {
     "max.connections": ConfigDef(
         "max.connections", INT, str(INT_MAX), "Connections at one time.", least=0, most=INT_MAX

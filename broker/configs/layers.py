@@ -124,7 +124,7 @@ class BrokerLayers:
 
         codec = str(value("compression.type"))
         policy = value("cleanup.policy")
-        levels = ("gzip", "lz4", "zstd")
+        levels = ("gzip", "zstd")
         return TopicConfig(
             retention_ms=number("retention.ms"),
             retention_bytes=number("retention.bytes"),

@@ -2,7 +2,7 @@
 
 - Endpoint type 2 (controllers, version 1) is refused: brokers listen for clients only. No broker is ever listed as
   fenced: a dead one is not in the image.
-- Authorised operations are not computed: there is no authorisation yet, so the field says "not asked for".
+- Authorised operations, if asked for, are all of them: there is no authorisation yet.
 KIP-700, KIP-919, KIP-1073. Codes and texts as Apache Kafka 4.3 gives them.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from broker.cluster.serving import NO_OPERATIONS, ClusterRequest, ClusterServices
+from broker.cluster.serving import CLUSTER_OPERATIONS, NO_OPERATIONS, ClusterRequest, ClusterServices
 from protocol.errors import ErrorCode
 from protocol.messages import field
 
@@ -29,6 +29,7 @@ async def handle(services: ClusterServices, request: ClusterRequest) -> Mapping[
     if endpoint_type != _BROKERS:
         return _refused(ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, f"Unsupported endpoint type {endpoint_type}")
     image = services.image
+    asked = request.body.include_cluster_authorized_operations
     return {
         "throttle_time": 0,
         "error_code": ErrorCode.NONE,
@@ -40,7 +41,7 @@ async def handle(services: ClusterServices, request: ClusterRequest) -> Mapping[
             {"broker_id": each.node_id, "host": each.host, "port": each.port, "rack": each.rack, "is_fenced": False}
             for each in image.brokers
         ],
-        "cluster_authorized_operations": NO_OPERATIONS,
+        "cluster_authorized_operations": CLUSTER_OPERATIONS if asked else NO_OPERATIONS,
     }
 
 

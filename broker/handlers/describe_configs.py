@@ -35,7 +35,7 @@ async def handle(services: ClusterServices, request: ClusterRequest) -> Mapping[
     for resource in body.resources:
         result = {
             "error_code": ErrorCode.NONE,
-            "error_message": None,
+            "error_message": "",  # as Kafka: never null
             "resource_type": resource.resource_type,
             "resource_name": resource.resource_name,
             "configs": [],
@@ -43,7 +43,7 @@ async def handle(services: ClusterServices, request: ClusterRequest) -> Mapping[
         try:
             described = _describe(services, resource.resource_type, resource.resource_name, resource.configuration_keys)
         except Refused as refusal:
-            result |= {"error_code": refusal.code, "error_message": refusal.message}
+            result |= {"error_code": refusal.code, "error_message": refusal.message or ""}
         else:
             result["configs"] = [_entry(config, synonyms, documentation) for config in described]
         results.append(result)

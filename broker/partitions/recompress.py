@@ -26,6 +26,7 @@ def as_topic_codec(batch: memoryview, header: BatchHeader, config: TopicConfig) 
         producer_epoch=header.producer_epoch,
         base_sequence=header.base_sequence,
         transactional=header.is_transactional,
+        level=config.compression_level,
     )
     if len(encoded) > config.max_message_bytes:
         raise InvalidBatch(

@@ -229,7 +229,7 @@ class LogSection(Section, frozen=True, kw_only=True):
         int, Key("compression.gzip.level", "Level of gzip where the broker re-encodes.", least=-1, most=9, dynamic=True)
     ] = -1
     lz4_level: Annotated[
-        int, Key("compression.lz4.level", "Level of lz4 where the broker re-encodes.", least=1, most=17, dynamic=True)
+        int, Key("compression.lz4.level", "Accepted and shown; lz4 has one level here.", least=1, most=17, dynamic=True)
     ] = 9
     zstd_level: Annotated[
         int,

@@ -34,19 +34,33 @@ def _shown(setting: Setting, settings: Settings) -> Shown:
     return Shown(setting.name, text, value, str(settings.source(setting.name)))
 
 
+_INTRODUCTION = """\
+# Settings
+
+From four sources, of which a later one wins: defaults, a TOML file (`--config`, `WEIR_CONFIG` or `./weir.toml`), the
+environment (`WEIR_LOG_RETENTION_MS`), options (`--set log.retention.ms=...`). Unknown names are errors. `weir config` prints
+the effective values and where each comes from. Numbers of bytes may be written with `KiB`, `MiB` or `GiB`. Settings marked
+*dynamic* can also be changed while the broker runs, by AlterConfigs (`weir configs alter broker`). Names that Apache
+Kafka has mean what they mean there.
+
+This page is printed by `weir config --docs`.
+"""
+
+
 def documentation() -> str:
     """The settings as Markdown, one table per section."""
-    parts = []
+    parts = [_INTRODUCTION]
     for section, schema in SECTIONS.items():
         heading = (schema.__doc__ or "").strip()
-        parts.append(f"**{section}**: {heading[0].lower()}{heading[1:]}\n")
+        parts.append(f"## {section}\n\n{heading}\n")
         parts.append("| setting | default | values | meaning |\n|---|---|---|---|")
         parts += [_row(setting) for setting in SETTINGS.values() if setting.section == section]
         parts.append("")
-    return "\n".join(parts)
+    return "\n".join(parts).rstrip("\n") + "\n"
 
 
 def _row(setting: Setting) -> str:
     default = "" if setting.default is None else f"`{setting.text(setting.default) or '(empty)'}`"
     names = " or ".join(f"`{name}`" for name in (setting.name, *setting.key.aliases))
-    return f"| {names} | {default} | {setting.expected} | {setting.key.doc} |"
+    meaning = setting.key.doc + (" *Dynamic.*" if setting.key.dynamic else "")
+    return f"| {names} | {default} | {setting.expected} | {meaning} |"
