@@ -13,6 +13,10 @@ from tests.parity import apis, batches
 from tests.parity.wire import CaseError, Connection, Plain
 
 
+# A consumer's subscription, version 0: one topic, no user data. Kafka reads it, and a broken one hangs its join for ever.
+SUBSCRIPTION = b"\0\0" + b"\0\0\0\1" + b"\0\5topic" + b"\xff\xff\xff\xff"
+
+
 @dataclass(frozen=True)
 class Topic:
     """A topic by name and id; requests take what their version uses."""
@@ -254,18 +258,18 @@ class Target:
             "rebalance_timeout": 5000,
             "member_id": member,
             "protocol_type": "consumer",
-            "protocols": [{"name": "range", "metadata": b"\0\1meta"}],
+            "protocols": [{"name": "range", "metadata": SUBSCRIPTION}],
             **values,
         }
 
     def member(self, group: str, **values: Any) -> tuple[str, int]:
         """Join as the only member and sync; (member id, generation)."""
         joined = self.call(apis.JOIN_GROUP, 5, **self.join_values(group, **values))
-        if joined["error_code"] == "member_id_required":
+        if joined.get("error_code") == "member_id_required":
             values = {**values, "member": joined["member_id"]}
             joined = self.call(apis.JOIN_GROUP, 5, **self.join_values(group, **values))
-        if joined["error_code"] != "none":
-            raise CaseError(f"{self.label}: join answered {joined['error_code']}")
+        if joined.get("error_code") != "none":
+            raise CaseError(f"{self.label}: join answered {joined.get('error_code', joined)}")
         member, generation = joined["member_id"], joined["generation_id"]
         synced = self.call(
             apis.SYNC_GROUP,
