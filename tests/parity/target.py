@@ -12,7 +12,6 @@ from typing import Any
 from tests.parity import apis, batches
 from tests.parity.wire import CaseError, Connection, Plain
 
-
 # A consumer's subscription, version 0: one topic, no user data. Kafka reads it, and a broken one hangs its join for ever.
 SUBSCRIPTION = b"\0\0" + b"\0\0\0\1" + b"\0\5topic" + b"\xff\xff\xff\xff"
 
