@@ -32,12 +32,8 @@ class Broker(Protocol):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that choose the broker."""
     parser.add_argument("--broker", choices=("weir", "kafka"), default="weir", help="the process under test")
-    parser.add_argument(
-        "--store", choices=("folder", "minio", "ceph"), default="folder", help="Weir's object store"
-    )
-    parser.add_argument(
-        "--directory", type=Path, help="keep data and logs here (default: a temporary directory)"
-    )
+    parser.add_argument("--store", choices=("folder", "minio", "ceph"), default="folder", help="Weir's object store")
+    parser.add_argument("--directory", type=Path, help="keep data and logs here (default: a temporary directory)")
 
 
 @contextlib.contextmanager
@@ -52,9 +48,7 @@ def running(arguments: argparse.Namespace) -> Iterator[tuple[Broker, S3Service |
         with contextlib.ExitStack() as stack:
             service: S3Service | None = None
             if arguments.broker == "weir" and arguments.store != "folder":
-                made = (
-                    Minio(directory / "minio") if arguments.store == "minio" else CephRgw(directory / "ceph")
-                )
+                made = Minio(directory / "minio") if arguments.store == "minio" else CephRgw(directory / "ceph")
                 service = stack.enter_context(made)
                 service.create_bucket("weir")
             broker: KafkaProcess | WeirProcess

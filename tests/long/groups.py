@@ -61,9 +61,7 @@ def member(bootstrap: str, topic: str, group: str, out: Path) -> None:
 class Group:
     """Members running in the background; `wait()` returns when they have committed all that is there."""
 
-    def __init__(
-        self, bootstrap: str, topic: str, partitions: int, directory: Path, *, members: int = 2
-    ) -> None:
+    def __init__(self, bootstrap: str, topic: str, partitions: int, directory: Path, *, members: int = 2) -> None:
         self.bootstrap, self.topic, self.partitions = bootstrap, topic, partitions
         self.name = f"{topic}-readers"
         self.outputs = [directory / f"member-{i}.txt" for i in range(members)]

@@ -66,9 +66,7 @@ def read_back(bootstrap: str, partitions: int) -> dict[int, list[tuple[int, Key]
                 raise SystemExit(f"read back: {message.error()}")
             writer, partition, sequence = (int(x) for x in (message.key() or b"").split(b"-"))
             if not (message.value() or b"").startswith(message.key() or b"?"):
-                raise SystemExit(
-                    f"the value at {message.partition()}/{message.offset()} is not what was written"
-                )
+                raise SystemExit(f"the value at {message.partition()}/{message.offset()} is not what was written")
             found[message.partition() or 0].append((message.offset() or 0, (writer, partition, sequence)))
             count += 1
             deadline = time.monotonic() + 120
@@ -91,9 +89,7 @@ def violations(fates: Fates, found: dict[int, list[tuple[int, Key]]]) -> list[st
                 broken.append(f"{key} was written to another partition than {partition}")
             places.setdefault(key, []).append(offset)
             if key[2] <= last.get(key[0], -1):
-                broken.append(
-                    f"partition {partition}, writer {key[0]}: {key[2]} at {offset} after {last[key[0]]}"
-                )
+                broken.append(f"partition {partition}, writer {key[0]}: {key[2]} at {offset} after {last[key[0]]}")
             last[key[0]] = key[2]
     for key, offset in fates.acknowledged.items():
         if places.get(key) != [offset]:
@@ -103,9 +99,7 @@ def violations(fates: Fates, found: dict[int, list[tuple[int, Key]]]) -> list[st
     return broken
 
 
-def start_writers(
-    bootstrap: str, directory: Path, arguments: argparse.Namespace
-) -> list[subprocess.Popen[bytes]]:
+def start_writers(bootstrap: str, directory: Path, arguments: argparse.Namespace) -> list[subprocess.Popen[bytes]]:
     processes = []
     for writer in range(arguments.writers):
         command = [sys.executable, "-m", "tests.long.writer", bootstrap, TOPIC, str(arguments.partitions)]
@@ -142,9 +136,7 @@ def pause_store(service: S3Service, seconds: float, directory: Path, writers: in
         time.sleep(0.2)
 
 
-def load(
-    broker: Broker, service: S3Service | None, directory: Path, arguments: argparse.Namespace
-) -> list[float]:
+def load(broker: Broker, service: S3Service | None, directory: Path, arguments: argparse.Namespace) -> list[float]:
     """Writers and kills; the seconds each restart took. The writers have ended and flushed when it returns."""
     rng = random.Random(arguments.seed)
     writers = start_writers(broker.bootstrap, directory, arguments)
@@ -178,9 +170,7 @@ def main() -> int:
     parser.add_argument("--rate", type=int, default=2000, help="records a second of each writer")
     parser.add_argument("--least", type=float, default=0.5, help="seconds of load before a kill, at least")
     parser.add_argument("--most", type=float, default=3.0, help="... and at most")
-    parser.add_argument(
-        "--pause", type=float, default=20, help="seconds the store is stopped half way (minio, ceph)"
-    )
+    parser.add_argument("--pause", type=float, default=20, help="seconds the store is stopped half way (minio, ceph)")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     with running(arguments) as (broker, service, directory):

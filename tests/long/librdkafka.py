@@ -109,8 +109,7 @@ def run(tree: Path, bootstrap: str, directory: Path, arguments: argparse.Namespa
     """All numbers; how many did not pass."""
     conf = directory / "test.conf"
     conf.write_text(
-        f"bootstrap.servers={bootstrap}\nbroker.address.family=v4\ntest.topic.random=true\n"
-        "test.timeout.multiplier=2\n"
+        f"bootstrap.servers={bootstrap}\nbroker.address.family=v4\ntest.topic.random=true\ntest.timeout.multiplier=2\n"
     )
     bad = 0
     for number in arguments.tests.split(","):
@@ -131,14 +130,10 @@ def main() -> int:
     parser.add_argument("--tests", default=",".join(SMOKE), help="test numbers, with commas")
     parser.add_argument("--full", action="store_true", help="all sub-tests, not only the quick ones")
     parser.add_argument("--timeout", type=float, default=300, help="seconds for one number")
-    parser.add_argument(
-        "--kafka-version", default="4.3.0", help="the version the suite is told the broker has"
-    )
+    parser.add_argument("--kafka-version", default="4.3.0", help="the version the suite is told the broker has")
     arguments = parser.parse_args()
     tree = build()
-    directory = (
-        arguments.directory or cache_dir() / "librdkafka" / "runs" / time.strftime("%H%M%S")
-    ).absolute()
+    directory = (arguments.directory or cache_dir() / "librdkafka" / "runs" / time.strftime("%H%M%S")).absolute()
     directory.mkdir(parents=True, exist_ok=True)
     if arguments.bootstrap:
         bad = run(tree, arguments.bootstrap, directory, arguments)

@@ -47,9 +47,7 @@ class KafkaSpanExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Called by the SDK's batch processor, one batch at a time."""
-        self.producer.produce(
-            TOPIC, encode_spans(spans).SerializeToString(), self.service, on_delivery=self._done
-        )
+        self.producer.produce(TOPIC, encode_spans(spans).SerializeToString(), self.service, on_delivery=self._done)
         self.producer.poll(0)
         return SpanExportResult.SUCCESS if not self.failures else SpanExportResult.FAILURE
 
@@ -87,9 +85,7 @@ class Service:
     def run(self) -> None:
         """Make the spans, in order."""
         for i in range(self.count):
-            with self.tracer.start_as_current_span(
-                f"operation {i % 17}", attributes={"seq": i, "http.status": 200}
-            ):
+            with self.tracer.start_as_current_span(f"operation {i % 17}", attributes={"seq": i, "http.status": 200}):
                 self.made += 1
             if i % 200 == 199:
                 time.sleep(0.01)

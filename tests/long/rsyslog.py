@@ -66,9 +66,7 @@ def generate(work: Path, lines: int) -> None:
     for n in range(SOURCES):
         with (work / f"source-{n}.log").open("w", buffering=1 << 20) as out:
             for i in range(lines // SOURCES):
-                out.write(
-                    f'source={n} seq={i} 10.0.{n}.{i % 251} "GET /item/{i % 9973} HTTP/1.1" 200 {i % 4096}\n'
-                )
+                out.write(f'source={n} seq={i} 10.0.{n}.{i % 251} "GET /item/{i % 9973} HTTP/1.1" 200 {i % 4096}\n')
 
 
 def stored(bootstrap: str, partitions: int) -> int:

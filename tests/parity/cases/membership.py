@@ -43,9 +43,7 @@ def sync(b: Target, v: int, group: str, member: str, generation: int, **values: 
 
 
 def beat(b: Target, v: int, group: str, member: str, generation: int, instance: str | None = None) -> Plain:
-    return b.call(
-        BEAT, v, group_id=group, generation_id=generation, member_id=member, group_instance_id=instance
-    )
+    return b.call(BEAT, v, group_id=group, generation_id=generation, member_id=member, group_instance_id=instance)
 
 
 def leave(b: Target, v: int, group: str, *members: tuple[str, str | None]) -> Plain:
