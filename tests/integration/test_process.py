@@ -156,7 +156,9 @@ def test_the_command_line_lists_creates_and_deletes(start_weir: Start, topic: st
     def weir(*args: str) -> str:
         command = process.command()
         command = [*command[: command.index("serve")], *args, "--bootstrap", process.bootstrap]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **process.environment()})
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, env={**os.environ, **process.environment()}
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.services import CephRgw, KafkaProcess, Minio, S3Service, Store, WeirProcess
@@ -76,3 +77,19 @@ def create_topic(bootstrap: str, name: str, partitions: int) -> None:
             return
         time.sleep(0.1)
     raise TimeoutError(f"{name} has no leaders")
+
+
+def watermarks(consumer: Consumer, topic: str, partitions: int) -> list[tuple[int, int]]:
+    """(first offset, end offset) of each partition; a broker that has just started may take a while to lead them."""
+    found = []
+    for partition in range(partitions):
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                found.append(consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10))
+                break
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+    return found

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from tests.long.brokers import watermarks
+
 
 def member(bootstrap: str, topic: str, group: str, out: Path) -> None:
     """Read as one member until SIGTERM."""
@@ -76,7 +78,7 @@ class Group:
         watcher = Consumer({"bootstrap.servers": self.bootstrap, "group.id": self.name})
         try:
             while True:
-                ends = [watcher.get_watermark_offsets(p, timeout=30)[1] for p in partitions]
+                ends = [end for _, end in watermarks(watcher, self.topic, self.partitions)]
                 committed = [max(0, p.offset) for p in watcher.committed(partitions, timeout=30)]
                 if committed == ends:
                     break

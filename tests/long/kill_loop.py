@@ -20,7 +20,7 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
 
-from tests.long.brokers import Broker, add_arguments, create_topic, running
+from tests.long.brokers import Broker, add_arguments, create_topic, running, watermarks
 from tests.services import S3Service
 
 TOPIC = "kill-loop"
@@ -52,8 +52,7 @@ def read_back(bootstrap: str, partitions: int) -> dict[int, list[tuple[int, Key]
     """(offset, key) of every record of each partition, in the order a consumer gets them."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "unused", "enable.auto.commit": False})
     ends = {}
-    for p in range(partitions):
-        low, high = consumer.get_watermark_offsets(TopicPartition(TOPIC, p), timeout=30)
+    for p, (low, high) in enumerate(watermarks(consumer, TOPIC, partitions)):
         if low != 0:
             raise SystemExit(f"partition {p} starts at {low}: nothing may be deleted during the run")
         ends[p] = high

@@ -74,7 +74,7 @@ class Service:
         self.made = 0
         self.exporter = KafkaSpanExporter(bootstrap, f"service-{number}")
         self.provider = TracerProvider(resource=Resource.create({"service.name": f"service-{number}"}))
-        # The SDK drops spans when its queue is full: the loop below never has more than the queue holds.
+        # The SDK drops spans when its queue is full: this one holds every span of the run.
         self.processor = BatchSpanProcessor(
             self.exporter, max_queue_size=self.count + 1, max_export_batch_size=256, schedule_delay_millis=50
         )
