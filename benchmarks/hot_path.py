@@ -83,7 +83,8 @@ class Client:
         head = self.buffer.read(4)
         if len(head) < 4:
             raise BrokerError("the broker closed the connection")
-        return self.buffer.read(int.from_bytes(head, "big"))
+        body: bytes = self.buffer.read(int.from_bytes(head, "big"))
+        return body
 
     def call(self, api_key: int, request: Any) -> Any:
         """Send one request and decode its answer."""

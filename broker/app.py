@@ -178,7 +178,7 @@ class Broker:
         )
         report = await engine.start()
         self._closers.push_async_callback(engine.close, upload=True)
-        _log.info("recovered", extra={"report": str(report)})
+        _log.info("recovered", extra=report._asdict())
         return engine
 
     def _endpoint(self, port: int) -> BrokerEndpoint:

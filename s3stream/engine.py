@@ -192,7 +192,6 @@ class StreamEngine:
             dropped_committed=replay.dropped_committed,
             seconds=loop.time() - began_s,
         )
-        _log.info("storage engine started: %s", report)
         return report
 
     def _restore(self, survivors: Sequence[WalRecord], lsns: Sequence[int]) -> None:
