@@ -134,7 +134,6 @@ class Broker:
         controller.subscribe(lambda change: _groups_follow(groups, partitions, change))
         await controller.start()
         await controller.open_logs()
-        closers.push_async_callback(groups.close)
 
         listener = Listener(
             arena=arena,
@@ -146,6 +145,8 @@ class Broker:
         )
         port = await listener.start(listener_address.host, listener_address.port)
         closers.push_async_callback(listener.close, settings.network.shutdown_timeout_ms / 1000)
+        # Before the listener: it waits for answers, and members may wait in JoinGroup for minutes.
+        closers.push_async_callback(groups.close)
         controller.advertise(self._endpoint(port))
         self.observability = Observability(services, listener, arena, adapters.store)
         await self.observability.start()

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from s3stream.batch_walk import BatchIndex
+from s3stream.metrics import EngineMetrics
 from s3stream.read_ahead import ReadAhead
 
 _INDEX_BYTES_PER_BATCH = 32
@@ -42,14 +43,14 @@ class CachedBlock:
 class BlockCache:
     """At most `max_bytes` of blocks, the accounting of their indexes included."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, metrics: EngineMetrics) -> None:
         self._max_bytes = max_bytes
+        self._metrics = metrics
         self._protected_max_bytes = int(max_bytes * _PROTECTED_SHARE)
         self._probation: OrderedDict[BlockKey, CachedBlock] = OrderedDict()
         self._protected: OrderedDict[BlockKey, CachedBlock] = OrderedDict()
         self._protected_bytes = 0
         self.bytes_used = 0
-        self.evicted_unread = 0
 
     def __len__(self) -> int:
         return len(self._probation) + len(self._protected)
@@ -107,5 +108,5 @@ class BlockCache:
             self._protected_bytes -= block.cost_bytes
         self.bytes_used -= block.cost_bytes
         if block.reader is not None:
-            self.evicted_unread += 1
+            self._metrics.read_ahead_wasted += 1
             block.reader.wasted()

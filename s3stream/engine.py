@@ -83,7 +83,7 @@ class StreamEngine:
         self._started = False
 
         self.tail = TailCache(settings.tail_cache_bytes)
-        self.blocks = BlockCache(settings.block_cache_bytes)
+        self.blocks = BlockCache(settings.block_cache_bytes, metrics)
         self.budget = ByteBudget(settings.cold_read_bytes)
         self._appends = AppendPath(self.tail, metrics, self._on_group, self._on_failure)
         self._pressure = Pressure(

@@ -45,7 +45,8 @@ class Pressure:
         self._tail_max_bytes = tail_max_bytes
         self._wal_free_bytes, self._tail_bytes = wal_free_bytes, tail_bytes
         self._arena, self._evict, self._hurry, self._metrics = arena, evict, hurry, metrics
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
+        self._refused_bytes = 1
         self._timer: asyncio.TimerHandle | None = None
         self._refusing_since: float | None = None
         self._closed = False
@@ -53,6 +54,7 @@ class Pressure:
     def admit(self, size_bytes: int) -> bool:
         """Whether `size_bytes` may be appended now. After True the append itself cannot be refused."""
         if self._closed or not self._has_room(size_bytes):
+            self._refused_bytes = size_bytes
             if self._refusing_since is None and not self._closed:
                 self._refusing_since = asyncio.get_running_loop().time()
                 self._metrics.back_pressure_begins += 1
@@ -77,16 +79,20 @@ class Pressure:
         return True
 
     def when_relieved(self, callback: Callable[[], None]) -> None:
-        """Run `callback` once there is room again (or the engine stopped: `admit` then still says no)."""
-        self._waiting.append(callback)
+        """Run `callback` once there is room for what `admit` refused last (or the engine stopped: it then still says
+        no). In order: a large request is not starved by small ones behind it."""
+        self._waiting.append((self._refused_bytes, callback))
         self._arm()
 
     def check(self) -> None:
         """Something may have become free: wake those who wait, as long as there is room."""
         for _ in range(len(self._waiting)):
-            if not self._closed and not self._has_room(1):
+            size_bytes, callback = self._waiting[0]
+            # With an empty tail no upload makes more room than there is: whoever waits for more finds out.
+            if not self._closed and self._tail_bytes() and not self._has_room(size_bytes):
                 break
-            self._waiting.popleft()()
+            self._waiting.popleft()
+            callback()
         self._arm()
 
     def close(self) -> None:

@@ -6,7 +6,8 @@ required), KIP-814 (skip assignment), KIP-800 (reasons: only logged by Kafka).
 
 from __future__ import annotations
 
-from broker.groups.classic_group import ClassicGroup, ClassicMember, GroupState
+from broker.groups.classic_group import ClassicGroup, GroupState
+from broker.groups.classic_member import ClassicMember
 from broker.groups.messages import NO_MEMBER_ID, JoinCommand, JoinReply
 from broker.groups.outbox import NOTHING, Outcome, Ticket
 from broker.groups.rebalance import Rebalance

@@ -21,7 +21,14 @@ from broker.groups.messages import (
 )
 from broker.groups.outbox import NOTHING, Outcome, Ticket
 from broker.groups.primitives import MAX_CLASSIC_STRING_BYTES
-from broker.groups.records import NO_TIMESTAMP, OffsetValue, Record, encode_offset_key, encode_offset_value
+from broker.groups.records import (
+    NO_TIMESTAMP,
+    OffsetValue,
+    Record,
+    encode_offset_key,
+    encode_offset_value,
+    offset_key_prefix,
+)
 from broker.groups.state import TopicOffsets
 from broker.groups.table import GroupTable
 from protocol.errors import ErrorCode
@@ -71,6 +78,7 @@ class Offsets:
         topics = []
         for topic in command.topics:
             verdicts = []
+            prefix = offset_key_prefix(command.group_id, topic.name)
             for part in topic.partitions:
                 if self._too_large(part, classic_string=expire_ms != NO_TIMESTAMP):
                     verdicts.append((part.partition, ErrorCode.OFFSET_METADATA_TOO_LARGE))
@@ -79,8 +87,7 @@ class Offsets:
                 value = OffsetValue(
                     part.offset, part.leader_epoch, part.metadata or "", now_ms, expire_ms, topic.topic_id
                 )
-                key = encode_offset_key(command.group_id, topic.name, part.partition)
-                records.append((key, encode_offset_value(value)))
+                records.append((prefix + part.partition.to_bytes(4, "big", signed=True), encode_offset_value(value)))
             topics.append((topic.name, tuple(verdicts)))
         return records, CommitReply(topics=tuple(topics))
 

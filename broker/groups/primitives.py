@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from uuid import UUID
 
 from s3stream.errors import Corrupt, Invalid
 
@@ -11,7 +10,19 @@ _I16 = struct.Struct(">h")
 _I32 = struct.Struct(">i")
 _I64 = struct.Struct(">q")
 MAX_CLASSIC_STRING_BYTES = 0x7FFF
-MAX_BYTES = 0x7FFFFFFF
+_SMALL_UVARINTS = tuple(bytes((value,)) for value in range(0x80))
+
+
+def uvarint(value: int) -> bytes:
+    """Unsigned varint, 7 bits per byte, least first."""
+    if value < 0x80:
+        return _SMALL_UVARINTS[value]
+    encoded = bytearray()
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
 
 
 class Reader:
@@ -19,7 +30,7 @@ class Reader:
 
     __slots__ = ("_data", "position")
 
-    def __init__(self, data: bytes | memoryview, position: int = 0) -> None:
+    def __init__(self, data: bytes, position: int = 0) -> None:
         self._data = data
         self.position = position
 
@@ -48,7 +59,7 @@ class Reader:
             raise Corrupt(f"length {length} at {self.position}, {self.remaining()} bytes left")
         start = self.position
         self.position += length
-        return bytes(self._data[start : self.position])
+        return self._data[start : self.position]
 
     def uvarint(self) -> int:
         value = 0
@@ -111,10 +122,7 @@ class Writer:
         self._parts += _I64.pack(value)
 
     def uvarint(self, value: int) -> None:
-        while value >= 0x80:
-            self._parts.append(value & 0x7F | 0x80)
-            value >>= 7
-        self._parts.append(value)
+        self._parts += uvarint(value)
 
     def string(self, value: str | None, flexible: bool = False) -> None:
         if value is None:
@@ -141,8 +149,3 @@ class Writer:
             self.uvarint(length + 1)
         else:
             self.i32(length)
-
-    def tagged_uuid(self, tag: int, value: UUID) -> None:
-        self.uvarint(tag)
-        self.uvarint(16)
-        self._parts += value.bytes

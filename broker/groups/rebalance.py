@@ -6,7 +6,8 @@ tryCompleteInitialRebalanceElseSchedule, expireClassicGroupMemberHeartbeat, expi
 
 from __future__ import annotations
 
-from broker.groups.classic_group import ClassicGroup, ClassicMember, GroupState
+from broker.groups.classic_group import ClassicGroup, GroupState
+from broker.groups.classic_member import ClassicMember
 from broker.groups.messages import JoinReply, SyncReply
 from broker.groups.outbox import NOTHING, Outcome
 from broker.groups.table import GroupTable, group_record, join_key, sync_key, write_key

@@ -14,10 +14,12 @@ Source: group-coordinator/src/main/resources/common/message/{OffsetCommit,GroupM
 
 from __future__ import annotations
 
+import struct
+from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
-from broker.groups.primitives import Reader, Writer
+from broker.groups.primitives import Reader, Writer, uvarint
 from s3stream.errors import Corrupt
 
 Record = tuple[bytes, bytes | None]
@@ -27,6 +29,9 @@ NO_LEADER_EPOCH = -1
 OFFSET_KEY_VERSION = 1
 GROUP_KEY_VERSION = 2
 NIL_UUID = UUID(int=0)
+_PARTITION = struct.Struct(">i")
+_TIMESTAMP = struct.Struct(">q")
+_OFFSET_HEAD = struct.Struct(">hqi")
 
 
 class OffsetKey(NamedTuple):
@@ -76,12 +81,16 @@ class GroupValue(NamedTuple):
     members: tuple[MemberValue, ...]
 
 
-def encode_offset_key(group_id: str, topic: str, partition: int) -> bytes:
+def offset_key_prefix(group_id: str, topic: str) -> bytes:
+    """What the keys of all partitions of the topic share: key = prefix and the partition as i32."""
     writer = Writer(OFFSET_KEY_VERSION)
     writer.string(group_id)
     writer.string(topic)
-    writer.i32(partition)
     return writer.finish()
+
+
+def encode_offset_key(group_id: str, topic: str, partition: int) -> bytes:
+    return offset_key_prefix(group_id, topic) + _PARTITION.pack(partition)
 
 
 def encode_group_key(group_id: str) -> bytes:
@@ -90,39 +99,57 @@ def encode_group_key(group_id: str) -> bytes:
     return writer.finish()
 
 
-def decode_key(key: bytes | memoryview) -> OffsetKey | GroupKey | OtherKey:
+def decode_key(key: bytes) -> OffsetKey | GroupKey | OtherKey:
     """Corrupt when the bytes do not follow the version they claim."""
+    if key[:2] in (b"\x00\x00", b"\x00\x01"):
+        return _decode_offset_key(key)
     reader = Reader(key)
     version = reader.i16()
-    if version in (0, 1):
-        return OffsetKey(reader.string(), reader.string(), reader.i32())
     if version == GROUP_KEY_VERSION:
         return GroupKey(reader.string())
     return OtherKey(version)
+
+
+def _decode_offset_key(key: bytes) -> OffsetKey:
+    """By hand: a load decodes one for each committed partition."""
+    topic_at = 4 + int.from_bytes(key[2:4], "big")
+    end = topic_at + 2 + int.from_bytes(key[topic_at : topic_at + 2], "big")
+    try:
+        (partition,) = _PARTITION.unpack_from(key, end)
+        return OffsetKey(key[4:topic_at].decode(), key[topic_at + 2 : end].decode(), partition)
+    except (struct.error, UnicodeDecodeError) as error:
+        raise Corrupt(f"offset commit key of {len(key)} bytes does not hold its group, topic and partition") from error
 
 
 def encode_offset_value(value: OffsetValue, version: int | None = None) -> bytes:
     """`version` None = the one Kafka 4.3 writes for this value."""
     if version is None:
         version = 4 if value.expire_timestamp_ms == NO_TIMESTAMP else 1
-    flexible = version >= 4
+    if version == 4:
+        return _encode_offset_value_4(value)
     writer = Writer(version)
     writer.i64(value.offset)
-    if version >= 3:
+    if version == 3:
         writer.i32(value.leader_epoch)
-    writer.string(value.metadata, flexible)
+    writer.string(value.metadata)
     writer.i64(value.commit_timestamp_ms)
     if version == 1:
         writer.i64(value.expire_timestamp_ms)
-    if flexible:
-        writer.uvarint(0 if value.topic_id is None else 1)
-        if value.topic_id is not None:
-            writer.tagged_uuid(0, value.topic_id)
     return writer.finish()
 
 
-def decode_offset_value(raw: bytes | memoryview) -> OffsetValue:
+def _encode_offset_value_4(value: OffsetValue) -> bytes:
+    """By hand: a store commits a thousand partitions in one request, every second."""
+    metadata = value.metadata.encode("utf-8", "surrogatepass") if value.metadata else b""
+    tags = b"\x00" if value.topic_id is None else b"\x01\x00\x10" + value.topic_id.bytes
+    head = _OFFSET_HEAD.pack(4, value.offset, value.leader_epoch)
+    return b"".join((head, uvarint(len(metadata) + 1), metadata, _TIMESTAMP.pack(value.commit_timestamp_ms), tags))
+
+
+def decode_offset_value(raw: bytes) -> OffsetValue:
     """Corrupt for a version above 4 or bytes that do not follow it. A nil topic id reads as none."""
+    if raw[:2] == b"\x00\x04" and len(raw) > 15 and raw[14] < 0x80:
+        return _decode_offset_value_4(raw)
     reader = Reader(raw)
     version = reader.i16()
     if not 0 <= version <= 4:
@@ -133,14 +160,41 @@ def decode_offset_value(raw: bytes | memoryview) -> OffsetValue:
     metadata = reader.string(flexible)
     commit_timestamp_ms = reader.i64()
     expire_timestamp_ms = reader.i64() if version == 1 else NO_TIMESTAMP
-    topic_id = None
-    if flexible and (tagged := reader.tagged_fields().get(0)) is not None:
-        if len(tagged) != 16:
-            raise Corrupt(f"topic id of {len(tagged)} bytes")
-        topic_id = UUID(bytes=tagged)
-    if topic_id == NIL_UUID:
-        topic_id = None
+    topic_id = _topic_id(raw, reader.position) if flexible else None
     return OffsetValue(offset, leader_epoch, metadata, commit_timestamp_ms, expire_timestamp_ms, topic_id)
+
+
+def _decode_offset_value_4(raw: bytes) -> OffsetValue:
+    """By hand, for metadata below 127 bytes: what nearly every record of the topic is."""
+    _, offset, leader_epoch = _OFFSET_HEAD.unpack_from(raw)
+    end = 14 + raw[14]
+    try:
+        (commit_timestamp_ms,) = _TIMESTAMP.unpack_from(raw, end)
+        metadata = raw[15:end].decode() if end >= 15 else None
+    except (struct.error, UnicodeDecodeError) as error:
+        raise Corrupt(f"offset commit value of {len(raw)} bytes does not hold its metadata and time") from error
+    if metadata is None:
+        raise Corrupt("offset commit value without metadata")
+    topic_id = _topic_id(raw, end + 8)
+    return OffsetValue(offset, leader_epoch, metadata, commit_timestamp_ms, NO_TIMESTAMP, topic_id)
+
+
+def _topic_id(raw: bytes, position: int) -> UUID | None:
+    tail = raw[position:]
+    if tail == b"\x00":
+        return None
+    if len(tail) == 19 and tail.startswith(b"\x01\x00\x10"):
+        return _shared_uuid(tail[3:])
+    tagged = Reader(raw, position).tagged_fields().get(0)
+    return None if tagged is None else _shared_uuid(tagged)
+
+
+@lru_cache(maxsize=1024)
+def _shared_uuid(raw: bytes) -> UUID | None:
+    """One object for all partitions of a topic; None for the nil id."""
+    if len(raw) != 16:
+        raise Corrupt(f"topic id of {len(raw)} bytes")
+    return None if raw == NIL_UUID.bytes else UUID(bytes=raw)
 
 
 def encode_group_value(value: GroupValue, version: int = 3) -> bytes:
@@ -171,7 +225,7 @@ def encode_group_value(value: GroupValue, version: int = 3) -> bytes:
     return writer.finish()
 
 
-def decode_group_value(raw: bytes | memoryview) -> GroupValue:
+def decode_group_value(raw: bytes) -> GroupValue:
     """Corrupt for a version above 4 or bytes that do not follow it. Without a rebalance timeout: the session's."""
     reader = Reader(raw)
     version = reader.i16()

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import enum
 import random
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any
 from uuid import UUID
 
+from broker.groups.checkpoint import RECORDS_PER_TURN, size_bytes, write_checkpoint
 from broker.groups.log import CoordinatorLog
 from broker.groups.machine import GroupMachine
 from broker.groups.messages import Command, Reply
@@ -25,10 +26,7 @@ from protocol.errors import ErrorCode
 from s3stream.errors import Corrupt, Fenced, Invalid, Retry, StreamError
 from s3stream.ports import Clock
 
-_RECORDS_PER_TURN = 500
-"""Records replayed or rewritten between two turns of the event loop: well under 5 ms."""
 _TOMBSTONES_PER_APPEND = 1_000
-_RECORD_OVERHEAD_BYTES = 16
 _MAX_LOAD_PAUSE_MS = 30_000
 
 
@@ -65,10 +63,6 @@ class Timeline:
     ) -> None:
         self.set = set_timer
         self.cancel = cancel_timer
-
-
-def _size_bytes(records: Sequence[Record]) -> int:
-    return sum(len(key) + len(value or b"") + _RECORD_OVERHEAD_BYTES for key, value in records)
 
 
 def append_error(error: BaseException) -> ErrorCode:
@@ -143,7 +137,7 @@ class GroupShard:
             return ErrorCode.NOT_COORDINATOR  # the log broke while it took them
         for record in records:
             self.machine.replay(record)
-        self.dirty_bytes += _size_bytes(records)
+        self.dirty_bytes += size_bytes(records)
         if self.dirty_bytes >= self._checkpoint_at_bytes and not self._checkpoint_pending:
             self._checkpoint_pending = True
             self._timeline.set(("checkpoint",), 0, ())
@@ -236,15 +230,15 @@ class GroupShard:
         self.dirty_bytes = 0
         seen = 0
         async for records in self._log.read_all():
-            for start in range(0, len(records), _RECORDS_PER_TURN):
-                piece = list(records[start : start + _RECORDS_PER_TURN])
+            for start in range(0, len(records), RECORDS_PER_TURN):
+                piece = list(records[start : start + RECORDS_PER_TURN])
                 for key, value in piece:
                     latest.pop(key, None)
                     if value is not None:
                         latest[key] = value
-                self.dirty_bytes += _size_bytes(piece)
+                self.dirty_bytes += size_bytes(piece)
                 seen += len(piece)
-                if seen >= _RECORDS_PER_TURN:
+                if seen >= RECORDS_PER_TURN:
                     seen = 0
                     await asyncio.sleep(0)
         return latest
@@ -252,7 +246,7 @@ class GroupShard:
     async def _replay(self, latest: dict[bytes, bytes]) -> None:
         for done, record in enumerate(latest.items(), start=1):
             self.machine.replay(record)
-            if done % _RECORDS_PER_TURN == 0:
+            if done % RECORDS_PER_TURN == 0:
                 await asyncio.sleep(0)
 
     def _fail(self, error: BaseException) -> None:
@@ -278,12 +272,7 @@ class GroupShard:
             self._timeline.set(("checkpoint",), self._settings.retry_pause_ms, ())
 
     async def checkpoint(self) -> bool:
-        """Write every live record again at the log's end, then trim the log below where that began.
-
-        Others go on appending between the slices: last one wins per key, each slice writes the values of its own
-        moment, and what is deleted meanwhile leaves its tombstone above the trim point. Cut short, nothing is lost:
-        the log is only trimmed when the copy is durable. False when the log refused; the caller tries again later.
-        """
+        """Write every live record again at the log's end, then trim the log below. False = refused, try again later."""
         try:
             if self._trim_to is None:
                 self._trim_to = await self._rewrite()
@@ -294,40 +283,15 @@ class GroupShard:
         return True
 
     async def _rewrite(self) -> int:
-        """The offset at which the durable copy begins. Retry when it could not be finished."""
-        start_offset = self._log.end_offset
+        """The offset at which the durable copy begins."""
         dirty_before_bytes, self.dirty_bytes = self.dirty_bytes, 0
-        keys = self.machine.state.live_keys()
-        live_bytes = 0
         try:
-            for begin in range(0, len(keys), _RECORDS_PER_TURN):
-                await asyncio.sleep(0)
-                if self.state is not ShardState.ACTIVE:
-                    raise Retry("the partition is no longer served here")
-                live = (self.machine.state.live_record(key) for key in keys[begin : begin + _RECORDS_PER_TURN])
-                records = tuple(record for record in live if record is not None)
-                if records:
-                    self._log.append(records, self._appended)
-                    live_bytes += _size_bytes(records)
-                    await self._durable()
-            await self._durable()
+            copy = await write_checkpoint(
+                self._log, self.machine.state, self._appended, lambda: self.state is ShardState.ACTIVE
+            )
         except StreamError:
             self.dirty_bytes += dirty_before_bytes
             raise
         # With much live state, rewriting it for every few new bytes would be most of the traffic.
-        self._checkpoint_at_bytes = max(self._settings.checkpoint_dirty_bytes, live_bytes)
-        return start_offset
-
-    async def _durable(self) -> None:
-        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def done(error: BaseException | None) -> None:
-            if waiting.done():
-                return
-            if error is None:
-                waiting.set_result(None)
-            else:
-                waiting.set_exception(error)
-
-        self._log.when_durable(done)
-        await waiting
+        self._checkpoint_at_bytes = max(self._settings.checkpoint_dirty_bytes, copy.size_bytes)
+        return copy.start_offset

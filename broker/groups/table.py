@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import uuid
 
-from broker.groups.classic_group import ClassicGroup, ClassicMember
+from broker.groups.classic_group import ClassicGroup
+from broker.groups.classic_member import ClassicMember
 from broker.groups.outbox import Outbox, TimerKey
 from broker.groups.records import Record, encode_group_key, encode_group_value
 from broker.groups.settings import GroupSettings

@@ -27,9 +27,7 @@ async def open_store(url: str, settings: StoreSettings | None = None) -> Instrum
     if isinstance(location, MemoryLocation):
         from s3stream.stores.memory import MemoryObjectStore
 
-        store = MemoryObjectStore(
-            now_ms=lambda: time.time_ns() // 1_000_000, page_size=settings.list_page_size
-        )
+        store = MemoryObjectStore(now_ms=lambda: time.time_ns() // 1_000_000, page_size=settings.list_page_size)
     elif isinstance(location, FolderLocation):
         from s3stream.stores.folder import FolderObjectStore
 

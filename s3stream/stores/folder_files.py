@@ -1,4 +1,4 @@
-"""The file work of the folder store: keys to paths, atomic durable writes, ordered walks. Synchronous, thread-safe.
+"""How the folder store writes: atomically, durably, and without leftovers. Synchronous, thread-safe.
 
 A put writes `<root>/.weir-tmp/<instance>/<n>`, syncs it, then renames it (or links it, if the key must be absent) and
 syncs the directories up to the root, also those that exist already: the one who made them may
@@ -7,37 +7,30 @@ not have got so far. The instance's folder is locked while its process lives; at
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import itertools
 import os
 import shutil
-import stat
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from s3stream.errors import AlreadyExists, Fatal, Invalid, NotFound, Retry, StreamError
-from s3stream.ports import ObjectInfo
-from s3stream.stores.keys import check_range_within
+from s3stream.errors import AlreadyExists, Fatal, Invalid, Retry
+from s3stream.stores.folder_reading import TEMPORARY_FOLDER, FolderReader, kinds
 
-_TEMPORARY = ".weir-tmp"
 _MAX_VECTORS = 1024
 _PUT_ATTEMPTS = 20
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 
 
-class FolderFiles:
+class FolderFiles(FolderReader):
     """Files under `root`. Constructing it makes the folder and this instance's temporary folder."""
 
     def __init__(self, root: Path) -> None:
-        self._root = Path(os.path.abspath(root))
+        super().__init__(root)
         self._names = itertools.count()
         self._temporary: Path | None = None
         self._lock_descriptor = -1
-        with _kinds(str(self._root)):
+        with kinds(str(self._root)):
             self._start()
 
     def put(self, key: str, views: Sequence[memoryview], if_absent: bool) -> None:
@@ -46,47 +39,19 @@ class FolderFiles:
         if self._temporary is None:
             raise Invalid("the folder store is closed")
         temporary = self._temporary / str(next(self._names))
-        with _kinds(key, missing=Retry):
+        with kinds(key, missing=Retry):
             try:
                 _write_durably(temporary, views)
                 self._publish(key, temporary, path, if_absent)
             finally:
                 temporary.unlink(missing_ok=True)
 
-    def get(self, key: str, start: int, end: int | None) -> memoryview:
-        """Bytes of the file; Retry if it shrinks meanwhile."""
-        path = self._path(key)
-        with _kinds(key):
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                status = os.fstat(descriptor)
-                if not stat.S_ISREG(status.st_mode):
-                    raise NotFound(f"{key} does not exist: it is a folder of others")
-                size = status.st_size
-                check_range_within(key, start, end, size)
-                length = (size if end is None else end) - start
-                content = memoryview(bytearray(length))
-                filled = 0
-                while filled < length:
-                    count = os.preadv(descriptor, [content[filled:]], start + filled)
-                    if count == 0:
-                        raise Retry(f"{key}: {filled} of {length} bytes came")
-                    filled += count
-                return content.toreadonly()
-            finally:
-                os.close(descriptor)
-
-    def walk(self, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
-        """Objects in key order whose key starts with `prefix` and is above `start_after`."""
-        with _kinds(prefix or str(self._root)):
-            yield from self._walk("", prefix, start_after)
-
     def delete(self, keys: Sequence[str]) -> None:
         """Remove files and the folders that become empty."""
         touched: dict[Path, None] = {}
         for key in keys:
             path = self._path(key)
-            with _kinds(key):
+            with kinds(key):
                 try:
                     path.unlink()
                 except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -103,14 +68,9 @@ class FolderFiles:
             os.close(self._lock_descriptor)
             self._temporary = None
 
-    def _path(self, key: str) -> Path:
-        if key.split("/", 1)[0] == _TEMPORARY:
-            raise Invalid(f"key {key!r}: {_TEMPORARY} belongs to the folder store")
-        return self._root / key
-
     def _start(self) -> None:
         """Make the folders, remove what dead instances left, lock our own; one process at a time does this."""
-        parent = self._root / _TEMPORARY
+        parent = self._root / TEMPORARY_FOLDER
         _make_folders(parent)
         gate = os.open(parent / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -155,29 +115,6 @@ class FolderFiles:
                 return folder
             folder = folder.parent
         return folder
-
-    def _walk(self, at: str, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
-        for name in self._names_in_order(at):
-            path = at + name
-            relevant = path.startswith(prefix) or prefix.startswith(path)
-            if name.endswith("/"):
-                if relevant and not (path < start_after and not start_after.startswith(path)):
-                    yield from self._walk(path, prefix, start_after)
-            elif path.startswith(prefix) and path > start_after:
-                try:
-                    status = (self._root / path).stat()
-                except FileNotFoundError:
-                    continue
-                yield ObjectInfo(path, status.st_size, status.st_mtime_ns // 1_000_000)
-
-    def _names_in_order(self, at: str) -> list[str]:
-        """Entries of a folder in key order, folders with a slash: "a.b" stands before "a/"."""
-        try:
-            with os.scandir(self._root / at) as entries:
-                names = [entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name for entry in entries]
-        except FileNotFoundError:
-            return []
-        return sorted(name for name in names if at or name != f"{_TEMPORARY}/")
 
 
 def _write_durably(path: Path, views: Sequence[memoryview]) -> None:
@@ -237,20 +174,3 @@ def _remove_if_dead(folder: Path) -> None:
         pass  # its process lives
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _kinds(key: str, missing: type[StreamError] = NotFound) -> Iterator[None]:
-    """The operating system's errors in the kinds of the engine."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise missing(f"{key} does not exist") from error
-    except OSError as error:
-        if error.errno == errno.ENOTDIR and missing is NotFound:
-            raise NotFound(f"{key} does not exist: a part of it is an object") from error
-        if error.errno in _NO_SPACE:
-            raise Retry(f"{key}: no space left in the object folder: {error}") from error
-        if error.errno in _REFUSED:
-            raise Invalid(f"{key}: the object folder refuses it: {error}") from error
-        raise Retry(f"{key}: {error}") from error

@@ -43,8 +43,8 @@ from s3stream.wal.segments import SegmentKeeper
 class FileWalSettings:
     """`capacity_bytes`: disk space of the segments in use, at least four of them; the last one is a reserve for frame
     headers and the unused ends of segments, so `free_bytes` begins a segment below it. `grace_ms`: how long a trimmed
-    segment is kept (it counts as used). `create_retry_ms`: pause after a disk without space. `accept_loss`: start up
-    even if acknowledged frames cannot be read, with what precedes them."""
+    segment is kept, unless its space is needed. `create_retry_ms`: pause after a disk without space. `accept_loss`:
+    start up even if acknowledged frames cannot be read, with what precedes them."""
 
     capacity_bytes: int = 1024 * 1024 * 1024
     grace_ms: int = 0

@@ -64,6 +64,7 @@ FRAME_HEADER_SIZE = 88
 SEGMENT_HEADER_SIZE = 48
 
 _HEAD = struct.Struct(">4sBBHIQQIQQQQqIII")
+_WHOLE_HEAD = struct.Struct(">4sBBHIQQIQQQQqIIII")
 _CRC = struct.Struct(">I")
 _GROUP_PART = struct.Struct(">4sBBHIQQ")
 _FRAME_PART = struct.Struct(">IQQQQqIII")
@@ -135,13 +136,13 @@ def claim_durable(head: Buffer, durable_lsn: int) -> bytes:
 
 def decode_frame_header(data: memoryview, offset: int) -> FrameHeader:
     """The header at `offset`. Corrupt, saying what was found, if it does not verify, NewerFormat if it does."""
-    if offset + FRAME_HEADER_SIZE > len(data):
-        raise Corrupt(f"{len(data) - offset} bytes are left, a frame header has {FRAME_HEADER_SIZE}")
-    magic, version, flags, zero, *fields = _HEAD.unpack_from(data, offset)
+    head = data[offset : offset + FRAME_HEADER_SIZE]
+    if len(head) < FRAME_HEADER_SIZE:
+        raise Corrupt(f"{len(head)} bytes are left, a frame header has {FRAME_HEADER_SIZE}")
+    magic, version, flags, zero, *fields, expected = _WHOLE_HEAD.unpack(head)
     if magic != MAGIC:
         raise Corrupt(f"expected the magic {MAGIC!r}, found {magic!r}")
-    (expected,) = _CRC.unpack_from(data, offset + _HEAD.size)
-    found = crc32c(data[offset : offset + _HEAD.size])
+    found = crc32c(head[: _HEAD.size])
     if found != expected:
         raise Corrupt(f"the header says its CRC-32C is {expected:08x}, its bytes have {found:08x}")
     if version != VERSION or zero or flags & ~(SEAL | REWRITTEN):

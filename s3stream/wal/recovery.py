@@ -63,8 +63,8 @@ class Recovered(NamedTuple):
 class _Segment:
     """One file, looked through once. `header` is None if it does not verify: the frames say where they belong.
 
-    Kept per frame header that verifies, in file order: offset, LSN, and whether it lies right behind the frame before
-    it (or first in the segment).
+    Kept per frame header that verifies, in file order: offset, end, LSN, and whether it lies right behind the frame
+    before it (or first in the segment).
     """
 
     def __init__(self, number: int, content: Buffer) -> None:
@@ -74,9 +74,9 @@ class _Segment:
         self.header = _own_header(self.view, number)
         self.wal_epoch = self.header.wal_epoch if self.header is not None else 0
         self.offsets = array("q")
+        self.ends = array("q")
         self.lsns = array("q")
         self.joined = bytearray()
-        self.end = SEGMENT_HEADER_SIZE
         self.sealed = self.header is not None and self.header.sealed
         self.rewritten = False
         self.epoch_first_lsn = self.header.epoch_first_lsn if self.header is not None else 0
@@ -97,13 +97,15 @@ class _Segment:
                 while offset >= 0 and offset % ALIGNMENT:
                     offset = self.data.find(MAGIC, offset + 1)
                 continue
-            self._note(offset, header, joined)
+            end = offset + frame_size(header.length)
+            self._note(offset, end, header, joined)
             joined = True
-            offset = self.end = offset + frame_size(header.length)
+            offset = end
 
-    def _note(self, offset: int, header: FrameHeader, joined: bool) -> None:
+    def _note(self, offset: int, end: int, header: FrameHeader, joined: bool) -> None:
         self.wal_epoch = header.wal_epoch
         self.offsets.append(offset)
+        self.ends.append(end)
         self.lsns.append(header.lsn)
         self.joined.append(joined)
         if header.flags & SEAL or not header.flags & REWRITTEN:
@@ -209,7 +211,8 @@ class _Chain:
             self._next_lsn = segment.header.first_lsn
             if self._broken is None and self._next_lsn <= self._expected:
                 self._at = (segment, SEGMENT_HEADER_SIZE)
-        for offset, lsn, joined in zip(segment.offsets, segment.lsns, segment.joined, strict=True):
+        frames = zip(segment.offsets, segment.ends, segment.lsns, segment.joined, strict=True)
+        for offset, end, lsn, joined in frames:
             if self._broken is not None:
                 self.discarded += lsn >= self._expected
                 continue
@@ -221,9 +224,8 @@ class _Chain:
             if self._broken is not None:
                 self.discarded += lsn >= self._expected
                 continue
-            header = segment.own_frame(offset)
             self._next_lsn = lsn + 1
-            self._at = (segment, offset + (frame_size(header.length) if header is not None else 0))
+            self._at = (segment, end)
 
     def _take(self, segment: _Segment, offset: int, lsn: int) -> None:
         header = segment.own_frame(offset)

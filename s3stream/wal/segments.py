@@ -17,7 +17,8 @@ class SegmentKeeper:
     """One task creates and removes segments. `changed(None)` runs after one was created, `changed(error)` when there
     was no space (it is tried again every `retry_ms`); `failed(error)` on any other error.
 
-    Live are the segments from the oldest that is not trimmed to the one that appends go to.
+    Live are the segments from the oldest that is not trimmed to the one that appends go to. Trimmed ones are kept for
+    `grace_ms`, but no longer than their space is free.
     """
 
     def __init__(
@@ -101,9 +102,8 @@ class SegmentKeeper:
         if self.out_of_space:
             ahead = sum(number > self._current for number in self._ready)
         else:
-            # Without a grace trimmed segments are removed before the next one is made.
-            kept = len(self._trimmed) if self._grace_s else 0
-            ahead = self._max_segments - 1 - len(self._live) - kept
+            # Trimmed segments do not count: they are given up when their space is needed.
+            ahead = self._max_segments - 1 - len(self._live)
         self.bytes_ahead = ahead * self._usable_bytes
         if self.out_of_space and self._current not in self._ready:
             self.bytes_ahead -= self._usable_bytes
@@ -142,15 +142,17 @@ class SegmentKeeper:
         return ahead if ahead <= self._wanted and ahead not in self._ready else None
 
     async def _remove(self) -> None:
+        """Give back trimmed segments after their grace, or before it when the next segment needs the space."""
         now = asyncio.get_running_loop().time()
+        in_use = len(self._live) + (self._wanted > self._current)
         due = []
-        while self._trimmed and self._trimmed[0][0] <= now:
-            due.append(self._trimmed[0][1])
-            self._trimmed.popleft()
+        while self._trimmed and (
+            self._trimmed[0][0] <= now or in_use + len(self._trimmed) > self._max_segments or self.out_of_space
+        ):
+            due.append(self._trimmed.popleft()[1])
         if due:
             self._ready.difference_update(due)
             await self._device.remove_segments(due)
-            self._count()
         if self._trimmed:
             self._wake_in(self._trimmed[0][0] - now)
 

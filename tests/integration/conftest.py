@@ -13,6 +13,7 @@ from tests.services import WeirProcess
 
 __all__ = ["weir_broker", "weir_session_broker"]
 
+
 @pytest.fixture
 def topic() -> str:
     """A topic name of this test's own."""

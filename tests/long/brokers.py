@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.services import CephRgw, KafkaProcess, Minio, S3Service, Store, WeirProcess
@@ -31,12 +32,8 @@ class Broker(Protocol):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that choose the broker."""
     parser.add_argument("--broker", choices=("weir", "kafka"), default="weir", help="the process under test")
-    parser.add_argument(
-        "--store", choices=("folder", "minio", "ceph"), default="folder", help="Weir's object store"
-    )
-    parser.add_argument(
-        "--directory", type=Path, help="keep data and logs here (default: a temporary directory)"
-    )
+    parser.add_argument("--store", choices=("folder", "minio", "ceph"), default="folder", help="Weir's object store")
+    parser.add_argument("--directory", type=Path, help="keep data and logs here (default: a temporary directory)")
 
 
 @contextlib.contextmanager
@@ -51,9 +48,7 @@ def running(arguments: argparse.Namespace) -> Iterator[tuple[Broker, S3Service |
         with contextlib.ExitStack() as stack:
             service: S3Service | None = None
             if arguments.broker == "weir" and arguments.store != "folder":
-                made = (
-                    Minio(directory / "minio") if arguments.store == "minio" else CephRgw(directory / "ceph")
-                )
+                made = Minio(directory / "minio") if arguments.store == "minio" else CephRgw(directory / "ceph")
                 service = stack.enter_context(made)
                 service.create_bucket("weir")
             broker: KafkaProcess | WeirProcess
@@ -82,3 +77,19 @@ def create_topic(bootstrap: str, name: str, partitions: int) -> None:
             return
         time.sleep(0.1)
     raise TimeoutError(f"{name} has no leaders")
+
+
+def watermarks(consumer: Consumer, topic: str, partitions: int) -> list[tuple[int, int]]:
+    """(first offset, end offset) of each partition; a broker that has just started may take a while to lead them."""
+    found = []
+    for partition in range(partitions):
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                found.append(consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10))
+                break
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+    return found

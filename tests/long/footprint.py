@@ -57,9 +57,7 @@ def first_ack(port: int, topic: str, *, create: bool) -> None:
             if create:
                 _request(port, apis.CREATE_TOPICS, 5, topics=[wanted], timeout=10000)
                 create = False
-            answer = _request(
-                port, apis.PRODUCE, 9, transactional_id=None, acks=-1, timeout=10000, topic_data=data
-            )
+            answer = _request(port, apis.PRODUCE, 9, transactional_id=None, acks=-1, timeout=10000, topic_data=data)
             code = answer["responses"][0]["partition_responses"][0]["error_code"]  # type: ignore[index]
         except (OSError, KeyError):
             time.sleep(0.005)
@@ -123,9 +121,7 @@ def measure(kind: str, directory: Path, partitions: int) -> dict[str, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.long.footprint", description=__doc__)
     parser.add_argument("--broker", choices=("weir", "kafka"), default="weir")
-    parser.add_argument(
-        "--partitions", type=int, default=10_000, help="idle partitions (0: leave that part out)"
-    )
+    parser.add_argument("--partitions", type=int, default=10_000, help="idle partitions (0: leave that part out)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--limits", action="store_true", help="fail when a target is missed")
     arguments = parser.parse_args()

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from tests.long.brokers import watermarks
+
 
 def member(bootstrap: str, topic: str, group: str, out: Path) -> None:
     """Read as one member until SIGTERM."""
@@ -59,9 +61,7 @@ def member(bootstrap: str, topic: str, group: str, out: Path) -> None:
 class Group:
     """Members running in the background; `wait()` returns when they have committed all that is there."""
 
-    def __init__(
-        self, bootstrap: str, topic: str, partitions: int, directory: Path, *, members: int = 2
-    ) -> None:
+    def __init__(self, bootstrap: str, topic: str, partitions: int, directory: Path, *, members: int = 2) -> None:
         self.bootstrap, self.topic, self.partitions = bootstrap, topic, partitions
         self.name = f"{topic}-readers"
         self.outputs = [directory / f"member-{i}.txt" for i in range(members)]
@@ -78,7 +78,7 @@ class Group:
         watcher = Consumer({"bootstrap.servers": self.bootstrap, "group.id": self.name})
         try:
             while True:
-                ends = [watcher.get_watermark_offsets(p, timeout=30)[1] for p in partitions]
+                ends = [end for _, end in watermarks(watcher, self.topic, self.partitions)]
                 committed = [max(0, p.offset) for p in watcher.committed(partitions, timeout=30)]
                 if committed == ends:
                     break

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
 
-from tests.long.brokers import Broker, add_arguments, create_topic, running
+from tests.long.brokers import Broker, add_arguments, create_topic, running, watermarks
 from tests.services import S3Service
 
 TOPIC = "kill-loop"
@@ -52,8 +52,7 @@ def read_back(bootstrap: str, partitions: int) -> dict[int, list[tuple[int, Key]
     """(offset, key) of every record of each partition, in the order a consumer gets them."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "unused", "enable.auto.commit": False})
     ends = {}
-    for p in range(partitions):
-        low, high = consumer.get_watermark_offsets(TopicPartition(TOPIC, p), timeout=30)
+    for p, (low, high) in enumerate(watermarks(consumer, TOPIC, partitions)):
         if low != 0:
             raise SystemExit(f"partition {p} starts at {low}: nothing may be deleted during the run")
         ends[p] = high
@@ -67,9 +66,7 @@ def read_back(bootstrap: str, partitions: int) -> dict[int, list[tuple[int, Key]
                 raise SystemExit(f"read back: {message.error()}")
             writer, partition, sequence = (int(x) for x in (message.key() or b"").split(b"-"))
             if not (message.value() or b"").startswith(message.key() or b"?"):
-                raise SystemExit(
-                    f"the value at {message.partition()}/{message.offset()} is not what was written"
-                )
+                raise SystemExit(f"the value at {message.partition()}/{message.offset()} is not what was written")
             found[message.partition() or 0].append((message.offset() or 0, (writer, partition, sequence)))
             count += 1
             deadline = time.monotonic() + 120
@@ -92,9 +89,7 @@ def violations(fates: Fates, found: dict[int, list[tuple[int, Key]]]) -> list[st
                 broken.append(f"{key} was written to another partition than {partition}")
             places.setdefault(key, []).append(offset)
             if key[2] <= last.get(key[0], -1):
-                broken.append(
-                    f"partition {partition}, writer {key[0]}: {key[2]} at {offset} after {last[key[0]]}"
-                )
+                broken.append(f"partition {partition}, writer {key[0]}: {key[2]} at {offset} after {last[key[0]]}")
             last[key[0]] = key[2]
     for key, offset in fates.acknowledged.items():
         if places.get(key) != [offset]:
@@ -104,9 +99,7 @@ def violations(fates: Fates, found: dict[int, list[tuple[int, Key]]]) -> list[st
     return broken
 
 
-def start_writers(
-    bootstrap: str, directory: Path, arguments: argparse.Namespace
-) -> list[subprocess.Popen[bytes]]:
+def start_writers(bootstrap: str, directory: Path, arguments: argparse.Namespace) -> list[subprocess.Popen[bytes]]:
     processes = []
     for writer in range(arguments.writers):
         command = [sys.executable, "-m", "tests.long.writer", bootstrap, TOPIC, str(arguments.partitions)]
@@ -143,9 +136,7 @@ def pause_store(service: S3Service, seconds: float, directory: Path, writers: in
         time.sleep(0.2)
 
 
-def load(
-    broker: Broker, service: S3Service | None, directory: Path, arguments: argparse.Namespace
-) -> list[float]:
+def load(broker: Broker, service: S3Service | None, directory: Path, arguments: argparse.Namespace) -> list[float]:
     """Writers and kills; the seconds each restart took. The writers have ended and flushed when it returns."""
     rng = random.Random(arguments.seed)
     writers = start_writers(broker.bootstrap, directory, arguments)
@@ -179,9 +170,7 @@ def main() -> int:
     parser.add_argument("--rate", type=int, default=2000, help="records a second of each writer")
     parser.add_argument("--least", type=float, default=0.5, help="seconds of load before a kill, at least")
     parser.add_argument("--most", type=float, default=3.0, help="... and at most")
-    parser.add_argument(
-        "--pause", type=float, default=20, help="seconds the store is stopped half way (minio, ceph)"
-    )
+    parser.add_argument("--pause", type=float, default=20, help="seconds the store is stopped half way (minio, ceph)")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     with running(arguments) as (broker, service, directory):

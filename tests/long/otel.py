@@ -47,9 +47,7 @@ class KafkaSpanExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Called by the SDK's batch processor, one batch at a time."""
-        self.producer.produce(
-            TOPIC, encode_spans(spans).SerializeToString(), self.service, on_delivery=self._done
-        )
+        self.producer.produce(TOPIC, encode_spans(spans).SerializeToString(), self.service, on_delivery=self._done)
         self.producer.poll(0)
         return SpanExportResult.SUCCESS if not self.failures else SpanExportResult.FAILURE
 
@@ -76,7 +74,7 @@ class Service:
         self.made = 0
         self.exporter = KafkaSpanExporter(bootstrap, f"service-{number}")
         self.provider = TracerProvider(resource=Resource.create({"service.name": f"service-{number}"}))
-        # The SDK drops spans when its queue is full: the loop below never has more than the queue holds.
+        # The SDK drops spans when its queue is full: this one holds every span of the run.
         self.processor = BatchSpanProcessor(
             self.exporter, max_queue_size=self.count + 1, max_export_batch_size=256, schedule_delay_millis=50
         )
@@ -87,9 +85,7 @@ class Service:
     def run(self) -> None:
         """Make the spans, in order."""
         for i in range(self.count):
-            with self.tracer.start_as_current_span(
-                f"operation {i % 17}", attributes={"seq": i, "http.status": 200}
-            ):
+            with self.tracer.start_as_current_span(f"operation {i % 17}", attributes={"seq": i, "http.status": 200}):
                 self.made += 1
             if i % 200 == 199:
                 time.sleep(0.01)

@@ -16,9 +16,9 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer
 
-from tests.long.brokers import add_arguments, create_topic, running
+from tests.long.brokers import add_arguments, create_topic, running, watermarks
 from tests.long.groups import Group
 from tests.services.locate import find_program
 from tests.services.process import Child
@@ -66,21 +66,16 @@ def generate(work: Path, lines: int) -> None:
     for n in range(SOURCES):
         with (work / f"source-{n}.log").open("w", buffering=1 << 20) as out:
             for i in range(lines // SOURCES):
-                out.write(
-                    f'source={n} seq={i} 10.0.{n}.{i % 251} "GET /item/{i % 9973} HTTP/1.1" 200 {i % 4096}\n'
-                )
+                out.write(f'source={n} seq={i} 10.0.{n}.{i % 251} "GET /item/{i % 9973} HTTP/1.1" 200 {i % 4096}\n')
 
 
 def stored(bootstrap: str, partitions: int) -> int:
     """Records in the topic."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "unused"})
     try:
-        ends = [
-            consumer.get_watermark_offsets(TopicPartition(TOPIC, p), timeout=30)[1] for p in range(partitions)
-        ]
+        return sum(end for _, end in watermarks(consumer, TOPIC, partitions))
     finally:
         consumer.close()
-    return sum(ends)
 
 
 def await_stored(bootstrap: str, partitions: int, count: int, daemon: Child, timeout_s: float) -> None:

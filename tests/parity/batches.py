@@ -41,9 +41,7 @@ def record(
     headers: Sequence[Record] = (),
 ) -> bytes:
     """One record of format 2."""
-    body = (
-        b"\0" + varint(timestamp_delta) + varint(delta) + _bytes(key) + _bytes(value) + varint(len(headers))
-    )
+    body = b"\0" + varint(timestamp_delta) + varint(delta) + _bytes(key) + _bytes(value) + varint(len(headers))
     for name, data in headers:
         body += _bytes(name) + _bytes(data)
     return varint(len(body)) + body
@@ -86,8 +84,7 @@ def batch(
     body = raw
     if body is None:
         body = b"".join(
-            record(i, key, value, timestamp_delta=i * timestamp_step)
-            for i, (key, value) in enumerate(records)
+            record(i, key, value, timestamp_delta=i * timestamp_step) for i, (key, value) in enumerate(records)
         )
         body = compress(codec, body)
     last = len(records) - 1

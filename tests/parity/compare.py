@@ -77,7 +77,7 @@ def _number(value: int, target: Target, field: str) -> Plain:
         return "(node)"
     if field == "port" and value == target.port:
         return "(port)"
-    if field == "producer_id" and (value in target.producer_ids or value > 0):
+    if field == "producer_id" and value >= 0:
         return "(producer id)"
     if field == "session_id" and value != 0:
         return "(session)"

@@ -12,6 +12,9 @@ from typing import Any
 from tests.parity import apis, batches
 from tests.parity.wire import CaseError, Connection, Plain
 
+# A consumer's subscription, version 0: one topic, no user data. Kafka reads it, and a broken one hangs its join for ever.
+SUBSCRIPTION = b"\0\0" + b"\0\0\0\1" + b"\0\5topic" + b"\xff\xff\xff\xff"
+
 
 @dataclass(frozen=True)
 class Topic:
@@ -34,13 +37,19 @@ class Target:
         self.host, self.port, self.token = host, int(port), token
         self.opened: list[Connection] = []
         self.topic_names: dict[str, str] = {}
-        self.producer_ids: set[int] = set()
         self.case = "start"
         self.count = 0
         self.made: list[str] = []
         about = self.call(apis.DESCRIBE_CLUSTER, 0)
         self.cluster_id: str = about["cluster_id"]
         self.node_id: int = about["brokers"][0]["broker_id"]
+        for _ in range(100):  # a broker's first block of producer ids may take a moment
+            if (
+                self.call(apis.INIT_PRODUCER_ID, 1, transactional_id=None, transaction_timeout=60000)["error_code"]
+                == "none"
+            ):
+                break
+            time.sleep(0.1)
         self.end_case()
 
     def for_case(self, case: str) -> Target:
@@ -104,9 +113,7 @@ class Target:
             timeout=20000,
         )["topics"][0]
         if made["error_code"] != "none":
-            raise CaseError(
-                f"{self.label} did not create {name}: {made['error_code']} {made['error_message']}"
-            )
+            raise CaseError(f"{self.label} did not create {name}: {made['error_code']} {made['error_message']}")
         return self.await_topic(name)
 
     def await_topic(self, name: str) -> Topic:
@@ -169,9 +176,7 @@ class Target:
     def fill(self, topic: Topic, count: int = 1, *, partition: int = 0, **options: Any) -> None:
         """Append `count` one-record batches, `timestamp_step` 1000 ms apart; anything but success is a CaseError."""
         for i in range(count):
-            data = batches.batch(
-                ((b"k%d" % i, b"v%d" % i),), base_timestamp=batches.TIMESTAMP_MS + 1000 * i, **options
-            )
+            data = batches.batch(((b"k%d" % i, b"v%d" % i),), base_timestamp=batches.TIMESTAMP_MS + 1000 * i, **options)
             answer = self.produce(9, topic, data, partition=partition)
             code = answer["responses"][0]["partition_responses"][0]["error_code"]
             if code != "none":
@@ -190,11 +195,7 @@ class Target:
         **values: Any,
     ) -> Plain:
         """Fetch one partition, or the (topic, partitions) given; no waiting unless `max_wait` says so."""
-        wanted = (
-            [(topics, [{"partition": partition, "fetch_offset": offset}])]
-            if isinstance(topics, Topic)
-            else topics
-        )
+        wanted = [(topics, [{"partition": partition, "fetch_offset": offset}])] if isinstance(topics, Topic) else topics
         request: dict[str, Any] = {
             "replica_id": -1,
             "max_wait": 0,
@@ -209,8 +210,7 @@ class Target:
                 for topic, partitions in wanted
             ],
             "forgotten_topics_data": [
-                {"topic": topic.name, "topic_id": topic.id, "partitions": list(numbers)}
-                for topic, numbers in forget
+                {"topic": topic.name, "topic_id": topic.id, "partitions": list(numbers)} for topic, numbers in forget
             ],
         }
         request.update(values)
@@ -230,9 +230,7 @@ class Target:
     def await_coordinator(self, group: str) -> None:
         """Wait until the group's coordinator serves it."""
         for _ in range(300):
-            found = self.call(apis.FIND_COORDINATOR, 4, key_type=0, coordinator_keys=[group])["coordinators"][
-                0
-            ]
+            found = self.call(apis.FIND_COORDINATOR, 4, key_type=0, coordinator_keys=[group])["coordinators"][0]
             if found["error_code"] == "none":
                 probe = self.call(apis.HEARTBEAT, 0, group_id=group, generation_id=1, member_id="probe")
                 if probe["error_code"] not in ("not_coordinator", "coordinator_load_in_progress"):
@@ -254,18 +252,18 @@ class Target:
             "rebalance_timeout": 5000,
             "member_id": member,
             "protocol_type": "consumer",
-            "protocols": [{"name": "range", "metadata": b"\0\1meta"}],
+            "protocols": [{"name": "range", "metadata": SUBSCRIPTION}],
             **values,
         }
 
     def member(self, group: str, **values: Any) -> tuple[str, int]:
         """Join as the only member and sync; (member id, generation)."""
         joined = self.call(apis.JOIN_GROUP, 5, **self.join_values(group, **values))
-        if joined["error_code"] == "member_id_required":
+        if joined.get("error_code") == "member_id_required":
             values = {**values, "member": joined["member_id"]}
             joined = self.call(apis.JOIN_GROUP, 5, **self.join_values(group, **values))
-        if joined["error_code"] != "none":
-            raise CaseError(f"{self.label}: join answered {joined['error_code']}")
+        if joined.get("error_code") != "none":
+            raise CaseError(f"{self.label}: join answered {joined.get('error_code', joined)}")
         member, generation = joined["member_id"], joined["generation_id"]
         synced = self.call(
             apis.SYNC_GROUP,
@@ -285,5 +283,4 @@ class Target:
         answer = self.call(apis.INIT_PRODUCER_ID, 1, transactional_id=None, transaction_timeout=60000)
         if answer["error_code"] != "none":
             raise CaseError(f"{self.label}: InitProducerId answered {answer['error_code']}")
-        self.producer_ids.add(answer["producer_id"])
         return int(answer["producer_id"])

@@ -97,9 +97,7 @@ def encode_body(api_key: int, version: int, values: dict[str, Any]) -> bytes:
     return out.getvalue()
 
 
-def header(
-    api_key: int, version: int, correlation_id: int, client_id: str | None, *, flexible: bool
-) -> bytes:
+def header(api_key: int, version: int, correlation_id: int, client_id: str | None, *, flexible: bool) -> bytes:
     """A request header, version 2 if flexible, else 1."""
     text = b"" if client_id is None else client_id.encode()
     length = -1 if client_id is None else len(text)
@@ -204,9 +202,7 @@ class Connection:
     def send_body(self, api_key: int, version: int, body: bytes, *, client_id: str | None = "parity") -> None:
         """Send one request whose body is given as bytes."""
         self.correlation_id += 1
-        head = header(
-            api_key, version, self.correlation_id, client_id, flexible=is_flexible(api_key, version)
-        )
+        head = header(api_key, version, self.correlation_id, client_id, flexible=is_flexible(api_key, version))
         self.pending.append((api_key, version, self.correlation_id))
         self.send_raw(struct.pack(">i", len(head) + len(body)) + head + body)
 

@@ -29,9 +29,7 @@ _CHECK: dict[str, Callable[[], object]] = {
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.services", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    install = commands.add_parser(
-        "install", help="install services into the cache directory (Ceph: with apt-get)"
-    )
+    install = commands.add_parser("install", help="install services into the cache directory (Ceph: with apt-get)")
     install.add_argument("services", nargs="+", choices=sorted(_INSTALL))
     commands.add_parser("check", help="list what is found and what is not")
     arguments = parser.parse_args()

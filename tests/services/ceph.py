@@ -46,9 +46,7 @@ _GLOBAL = {
 def install() -> None:
     """Install Debian's packages (as root; 345 MB on disk)."""
     if os.geteuid() != 0:
-        raise NotInstalledError(
-            f"run as root: apt-get install -y --no-install-recommends {' '.join(_PACKAGES)}"
-        )
+        raise NotInstalledError(f"run as root: apt-get install -y --no-install-recommends {' '.join(_PACKAGES)}")
     subprocess.run(["apt-get", "install", "-y", "--no-install-recommends", *_PACKAGES], check=True)
 
 
@@ -129,9 +127,7 @@ class CephRgw(S3Service):
 
     def _keys(self) -> None:
         ring = str(self.directory / "keyring")
-        self._run(
-            "ceph-authtool", "--create-keyring", ring, "--gen-key", "-n", "mon.", "--cap", "mon", "allow *"
-        )
+        self._run("ceph-authtool", "--create-keyring", ring, "--gen-key", "-n", "mon.", "--cap", "mon", "allow *")
         for name, capabilities in (
             ("client.admin", {"mon": "allow *", "osd": "allow *", "mgr": "allow *"}),
             ("client.rgw.a", {"mon": "allow *", "osd": "allow *"}),

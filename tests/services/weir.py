@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.services.process import Child, Service, free_port, port_open
+from tests.services.process import Child, Service, free_ports, port_open
 from tests.services.s3 import S3Service
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -30,9 +30,11 @@ class WeirProcess(Service):
     settings: dict[str, str] = field(default_factory=dict)
     port: int = 0
     prefix: tuple[str, ...] = ()
+    http_port: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self.port = self.port or free_port()
+        self.http_port, kafka_port = free_ports(2)
+        self.port = self.port or kafka_port
         self.bootstrap = f"127.0.0.1:{self.port}"
         self.directory.mkdir(parents=True, exist_ok=True)
         self.log = self.directory / "weir.log"
@@ -40,15 +42,15 @@ class WeirProcess(Service):
 
     def command(self) -> list[str]:
         """The command that starts it."""
-        command = [*self.prefix, sys.executable, "-m", "broker", "serve"]
-        command += ["--data-dir", str(self.directory / "data"), "--listen", self.bootstrap]
-        command += ["--set", "http.port=-1"]
+        settings = {"data.dir": str(self.directory / "data"), "listeners": f"PLAINTEXT://{self.bootstrap}"}
+        settings["http.port"] = str(self.http_port)
+        settings["logging.level"] = "warning"
         if self.store.service is not None:
-            command += ["--store", f"s3://{self.store.bucket}"]
-            command += ["--set", f"store.s3.endpoint={self.store.service.endpoint}"]
-        for name, value in self.settings.items():
-            command += ["--set", f"{name}={value}"]
-        return command
+            settings["store.url"] = f"s3://{self.store.bucket}"
+            settings["store.s3.endpoint"] = self.store.service.endpoint
+        settings |= self.settings
+        command = [*self.prefix, sys.executable, "-m", "broker", "serve"]
+        return command + [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
 
     def environment(self) -> dict[str, str]:
         """The variables it gets beside ours: the import path and the store's credentials."""

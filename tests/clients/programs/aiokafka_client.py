@@ -16,9 +16,7 @@ async def produce(arguments):
     await producer.start()
     try:
         sent = [
-            await producer.send(
-                arguments.topic, value=value, key=key, headers=headers, timestamp_ms=timestamp
-            )
+            await producer.send(arguments.topic, value=value, key=key, headers=headers, timestamp_ms=timestamp)
             for key, value, headers, timestamp in arguments.records()
         ]
         await asyncio.wait_for(asyncio.gather(*sent), DEADLINE_S)
@@ -34,9 +32,7 @@ async def read(consumer, count):
     while len(records) < count and loop.time() < deadline:
         batches = await consumer.getmany(timeout_ms=200, max_records=count - len(records))
         for batch in batches.values():
-            records.extend(
-                describe(r.partition, r.offset, r.key, r.value, r.headers, r.timestamp) for r in batch
-            )
+            records.extend(describe(r.partition, r.offset, r.key, r.value, r.headers, r.timestamp) for r in batch)
     return records
 
 

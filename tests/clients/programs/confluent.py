@@ -79,9 +79,7 @@ def group(arguments):
     ends = {}
     for record in records:
         ends[record["p"]] = record["o"] + 1
-    consumer.commit(
-        offsets=[TopicPartition(arguments.topic, p, o) for p, o in ends.items()], asynchronous=False
-    )
+    consumer.commit(offsets=[TopicPartition(arguments.topic, p, o) for p, o in ends.items()], asynchronous=False)
     consumer.close()
     return {"records": records}
 

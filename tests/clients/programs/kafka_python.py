@@ -34,9 +34,7 @@ def read(consumer, count):
     deadline = time.monotonic() + DEADLINE_S
     while len(records) < count and time.monotonic() < deadline:
         for batch in consumer.poll(timeout_ms=200, max_records=count - len(records)).values():
-            records.extend(
-                describe(r.partition, r.offset, r.key, r.value, r.headers, r.timestamp) for r in batch
-            )
+            records.extend(describe(r.partition, r.offset, r.key, r.value, r.headers, r.timestamp) for r in batch)
     return records
 
 

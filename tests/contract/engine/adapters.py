@@ -20,7 +20,7 @@ from s3stream.wal.file_wal import FileWal, FileWalSettings
 from tests.unit.s3stream.engine.world import World
 
 SEGMENT_BYTES = 256 * KIB
-_WAL_SETTINGS = FileWalSettings(capacity_bytes=8 * SEGMENT_BYTES)
+_WAL_SETTINGS = FileWalSettings(capacity_bytes=8 * SEGMENT_BYTES, grace_ms=600_000)
 
 
 class CutDevice:

@@ -78,6 +78,17 @@ async def test_a_commit_under_a_former_wal_epoch_is_fenced(world: World) -> None
     assert await world.dump() == before
 
 
+async def test_the_wal_is_trimmed_without_a_commit(world: World) -> None:
+    meta = world.meta
+    for lsn, expected in ((30, 30), (30, 30), (10, 30)):
+        await meta.trim_wal(BROKER, world.broker_epoch, world.wal_epoch, lsn)
+        assert (await meta.open_wal(BROKER, world.broker_epoch)).trim_lsn == expected
+    with pytest.raises(Fenced):
+        await meta.trim_wal(BROKER, world.broker_epoch - 1, world.wal_epoch, 40)
+    with pytest.raises(Fenced):
+        await meta.trim_wal(BROKER, world.broker_epoch, world.wal_epoch - 1, 40)
+
+
 async def test_the_trim_point_never_moves_back(world: World) -> None:
     await world.commit((1, 0, 5), trim_lsn=50)
     await world.commit((1, 5, 6), trim_lsn=20)

@@ -25,7 +25,7 @@ async def test_commit_makes_ranges_visible(world: World) -> None:
     result = await meta.commit_objects(world.commit_of([shared, own], ranges, 12))
     assert result == CommitResult(False, dict.fromkeys((1, 2, 3), Verdict.COMMITTED))
     assert await meta.range_rows(1, 0, 10) == [
-        RangeRow(1, 0, 5, shared, f"key-{shared}", 0, 50, world.now_ms, 1, 5, 50, 9)
+        RangeRow(1, 0, 5, shared, f"key-{shared}", 0, 50, world.now_ms, 1, 5, 50, 9, 1000)
     ]
     assert await meta.stream_rows([1, 3]) == [StreamRow(1, 1, 0, 5, 50), StreamRow(3, 1, 0, 900, 9000)]
     assert await object_rows(world) == [(shared, 1, 2), (own, 1, 1)]

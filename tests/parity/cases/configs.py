@@ -172,9 +172,7 @@ def alter_twice_in_one(b: Target, v: int) -> Plain:
     return b.call(ALTER, v, resources=[one, dict(one)])
 
 
-def change(
-    b: Target, v: int, kind: int, name: str, *steps: tuple[str, int, str | None], **values: Any
-) -> Plain:
+def change(b: Target, v: int, kind: int, name: str, *steps: tuple[str, int, str | None], **values: Any) -> Plain:
     entries = [{"name": k, "config_operation": op, "value": c} for k, op, c in steps]
     resource = {"resource_type": kind, "resource_name": name, "configs": entries}
     return b.call(CHANGE, v, resources=[resource], **values)

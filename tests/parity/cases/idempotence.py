@@ -13,9 +13,7 @@ SOME = ends(K, 8)
 TWO = ((b"a", b"1"), (b"b", b"2"))
 
 
-def send(
-    b: Target, v: int, topic: Topic, pid: int, sequence: int, *, epoch: int = 0, count: int = 1
-) -> Plain:
+def send(b: Target, v: int, topic: Topic, pid: int, sequence: int, *, epoch: int = 0, count: int = 1) -> Plain:
     data = batch(
         tuple((b"k", b"%d" % (sequence + i)) for i in range(count)),
         producer_id=pid,

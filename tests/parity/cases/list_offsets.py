@@ -182,9 +182,7 @@ def log_append_time(b: Target, v: int) -> Plain:
 # -------------------- OffsetForLeaderEpoch
 
 
-def epoch_end(
-    b: Target, v: int, topic: Topic, leader_epoch: int, current: int = -1, partition: int = 0
-) -> Plain:
+def epoch_end(b: Target, v: int, topic: Topic, leader_epoch: int, current: int = -1, partition: int = 0) -> Plain:
     wanted = {"partition": partition, "current_leader_epoch": current, "leader_epoch": leader_epoch}
     return b.call(EPOCHS, v, replica_id=-1, topics=[{"topic": topic.name, "partitions": [wanted]}])
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.parity import apis
 from tests.parity.cases import case, ends
-from tests.parity.target import Target
+from tests.parity.target import SUBSCRIPTION, Target
 from tests.parity.wire import Connection, Plain
 
 JOIN = apis.JOIN_GROUP
@@ -43,9 +43,7 @@ def sync(b: Target, v: int, group: str, member: str, generation: int, **values: 
 
 
 def beat(b: Target, v: int, group: str, member: str, generation: int, instance: str | None = None) -> Plain:
-    return b.call(
-        BEAT, v, group_id=group, generation_id=generation, member_id=member, group_instance_id=instance
-    )
+    return b.call(BEAT, v, group_id=group, generation_id=generation, member_id=member, group_instance_id=instance)
 
 
 def leave(b: Target, v: int, group: str, *members: tuple[str, str | None]) -> Plain:
@@ -116,7 +114,7 @@ def join_other_protocol_type(b: Target, v: int) -> Plain:
 def join_no_common_protocol(b: Target, v: int) -> Plain:
     group = b.group()
     b.member(group)
-    return join(b, v, group, protocols=[{"name": "sticky", "metadata": b""}])
+    return join(b, v, group, protocols=[{"name": "sticky", "metadata": SUBSCRIPTION}])
 
 
 @case(JOIN, SOME)
@@ -204,7 +202,7 @@ def member_expires(b: Target, v: int) -> Plain:
 def protocol_choice(b: Target, v: int) -> Plain:
     """Two protocols in common: the one most members prefer."""
     group = b.group()
-    both = [{"name": "roundrobin", "metadata": b"r"}, {"name": "range", "metadata": b"x"}]
+    both = [{"name": "roundrobin", "metadata": SUBSCRIPTION}, {"name": "range", "metadata": SUBSCRIPTION}]
     return joined(b, v, group, protocols=both)
 
 

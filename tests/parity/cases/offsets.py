@@ -43,18 +43,12 @@ def commit(
     return b.call(COMMIT, v, group_id=group, **{**request, **values})
 
 
-def read(
-    b: Target, v: int, group: str, topics: Sequence[tuple[Topic, Sequence[int]]] | None, **values: Any
-) -> Plain:
+def read(b: Target, v: int, group: str, topics: Sequence[tuple[Topic, Sequence[int]]] | None, **values: Any) -> Plain:
     """Fetch the offsets of one group (null `topics`: all it has)."""
     entries = None
     if topics is not None:
         entries = [{"name": t.name, "topic_id": t.id, "partition_indexes": list(p)} for t, p in topics]
-    request = (
-        {"group_id": group, "topics": entries}
-        if v < 8
-        else {"groups": [{"group_id": group, "topics": entries}]}
-    )
+    request = {"group_id": group, "topics": entries} if v < 8 else {"groups": [{"group_id": group, "topics": entries}]}
     return b.call(READ, v, **request, **values)
 
 
@@ -159,9 +153,7 @@ def commit_twice_in_one(b: Target, v: int) -> Plain:
 @case(COMMIT, SOME)
 def commit_nothing(b: Target, v: int) -> Plain:
     group = b.group()
-    return b.call(
-        COMMIT, v, group_id=group, generation_id_or_member_epoch=-1, member_id="", retention_time=-1
-    )
+    return b.call(COMMIT, v, group_id=group, generation_id_or_member_epoch=-1, member_id="", retention_time=-1)
 
 
 @case(COMMIT, SOME)

@@ -124,8 +124,7 @@ def partition_twice(b: Target, v: int) -> Plain:
 def topic_twice(b: Target, v: int) -> Plain:
     topic = b.topic(2)
     entries = [
-        {"name": topic.name, "topic_id": topic.id, "partition_data": [{"index": i, "records": batch()}]}
-        for i in (0, 1)
+        {"name": topic.name, "topic_id": topic.id, "partition_data": [{"index": i, "records": batch()}]} for i in (0, 1)
     ]
     answer = b.call(K, v, transactional_id=None, acks=-1, timeout=1000, topic_data=entries)
     return stored(b, topic, answer)

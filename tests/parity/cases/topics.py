@@ -43,7 +43,10 @@ def create_valid(b: Target, v: int) -> Plain:
     name = b.name()
     answer = create(b, v, wanted(name, 3, retention_ms="60000"))
     topic = b.await_topic(name)
-    return {"answer": answer, "metadata": b.call(apis.METADATA, 9, topics=[{"name": topic.name}])}
+    return {
+        "answer": answer,
+        "metadata": b.call(apis.METADATA, 9, topics=[{"name": topic.name}], allow_auto_topic_creation=False),
+    }
 
 
 @case(CREATE)
@@ -137,7 +140,10 @@ def create_config_twice(b: Target, v: int) -> Plain:
 def create_validate_only(b: Target, v: int) -> Plain:
     name = b.name()
     answer = create(b, v, wanted(name, 2), wanted(b.topic().name), wanted("bad/name"), validate_only=True)
-    return {"answer": answer, "after": b.call(apis.METADATA, 9, topics=[{"name": name}])}
+    return {
+        "answer": answer,
+        "after": b.call(apis.METADATA, 9, topics=[{"name": name}], allow_auto_topic_creation=False),
+    }
 
 
 @case(CREATE, SOME)
@@ -202,7 +208,7 @@ def delete_valid(b: Target, v: int) -> Plain:
     one, two = b.topic(), b.topic()
     answer = delete(b, v, one.name, two.name)
     for _ in range(100):
-        after = b.call(apis.METADATA, 9, topics=[{"name": one.name}])
+        after = b.call(apis.METADATA, 9, topics=[{"name": one.name}], allow_auto_topic_creation=False)
         if after["topics"][0]["error_code"] != "none":
             break
         time.sleep(0.02)
@@ -265,9 +271,7 @@ def delete_and_create_again(b: Target, v: int) -> Plain:
 # -------------------- CreatePartitions
 
 
-def grow(
-    b: Target, v: int, name: str, count: int, nodes: list[list[int]] | None = None, **values: Any
-) -> Plain:
+def grow(b: Target, v: int, name: str, count: int, nodes: list[list[int]] | None = None, **values: Any) -> Plain:
     assignments = None if nodes is None else [{"broker_ids": n} for n in nodes]
     topic = {"name": name, "count": count, "assignments": assignments}
     return b.call(GROW, v, topics=[topic], timeout=10000, **values)
@@ -279,7 +283,7 @@ def grow_valid(b: Target, v: int) -> Plain:
     b.fill(topic, 1, partition=1)
     answer = grow(b, v, topic.name, 4)
     for _ in range(100):
-        after = b.call(apis.METADATA, 9, topics=[{"name": topic.name}])
+        after = b.call(apis.METADATA, 9, topics=[{"name": topic.name}], allow_auto_topic_creation=False)
         if len(after["topics"][0]["partitions"]) == 4:
             break
         time.sleep(0.02)
@@ -305,7 +309,7 @@ def grow_unknown(b: Target, v: int) -> Plain:
 def grow_validate_only(b: Target, v: int) -> Plain:
     topic = b.topic(1)
     answer = grow(b, v, topic.name, 3, validate_only=True)
-    after = b.call(apis.METADATA, 9, topics=[{"name": topic.name}])
+    after = b.call(apis.METADATA, 9, topics=[{"name": topic.name}], allow_auto_topic_creation=False)
     return {"answer": answer, "partitions": len(after["topics"][0]["partitions"])}
 
 

@@ -321,7 +321,7 @@ def _leave(client: Client) -> LeaveCommand:
 
 TestGroupRules = GroupRules.TestCase
 TestGroupRules.settings = settings(
-    max_examples=20,
+    max_examples=15,
     stateful_step_count=35,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -209,6 +209,16 @@ def test_session_timeout_removes_the_member(driver: Driver) -> None:
     assert driver.heartbeat(leader, 1) is ErrorCode.REBALANCE_IN_PROGRESS
 
 
+def test_session_runs_from_the_end_of_the_join_phase(driver: Driver) -> None:
+    """Not from the five minutes that a new member gets while it waits."""
+    call = driver.join(version=3)
+    driver.until_answered(call)
+    driver.advance(9_499)
+    assert driver.state() == "CompletingRebalance"
+    driver.advance(501)
+    assert driver.state() == "Empty"
+
+
 def test_last_member_gone_writes_an_empty_group(driver: Driver) -> None:
     driver.stable()
     driver.advance(10_000)

@@ -85,6 +85,23 @@ def test_every_offset_value_version(raw: str, expected: OffsetValue) -> None:
     assert encode_offset_value(expected, data[1]) == data
 
 
+def test_unknown_tagged_fields_and_long_metadata_are_read() -> None:
+    value = OffsetValue(1, 2, "m" * 300, 3, -1, TOPIC_ID)
+    assert decode_offset_value(encode_offset_value(value)) == value
+    two_tags = encode_offset_value(value)[:-19] + b"\x02\x00\x10" + TOPIC_ID.bytes + b"\x05\x01z"
+    assert decode_offset_value(two_tags) == value
+    nil = encode_offset_value(value._replace(topic_id=UUID(int=0)))
+    assert decode_offset_value(nil).topic_id is None
+
+
+@given(st.integers(0, len(OFFSET_VALUE) - 1), st.integers(0, len(OFFSET_KEY) - 1))
+def test_every_truncation_of_an_offset_is_corrupt(value_length: int, key_length: int) -> None:
+    with pytest.raises(Corrupt):
+        decode_offset_value(OFFSET_VALUE[:value_length])
+    with pytest.raises(Corrupt):
+        decode_key(OFFSET_KEY[:key_length])
+
+
 def test_other_record_types_are_only_named() -> None:
     assert decode_key(b"\x00\x03\x00\x01g") == OtherKey(3)
 

@@ -137,6 +137,7 @@ def test_checkpoint_keeps_the_log_short() -> None:
         driver.commit(offset, partition=offset % 10)
         driver.advance(1)
     assert len(driver.log.records) < 600
+    assert same(replayed(driver.log.records), driver.shard.machine.state)
     again = driver.crash()
     assert [again.fetch(partition) for partition in range(10)] == list(range(1_990, 2_000))
     driver.close()
@@ -174,6 +175,7 @@ def test_nothing_is_trimmed_before_the_copy_is_durable() -> None:
     driver.log.settle()
     assert driver.loop.run_until_complete(work)
     assert driver.log.start_offset > start
+    assert driver.crash().fetch() == 299
     driver.close()
 
 

@@ -13,6 +13,7 @@ from s3stream.block_cache import BlockCache, BlockKey, CachedBlock
 from s3stream.details import Rows
 from s3stream.errors import Corrupt
 from s3stream.meta.rows import RangeRow
+from s3stream.metrics import EngineMetrics
 from s3stream.read_ahead import ReadAhead
 from s3stream.read_budget import ByteBudget
 from tests.unit.s3stream.engine.world import make_batch
@@ -23,7 +24,7 @@ def _block(size: int = 1000, reader: ReadAhead | None = None) -> CachedBlock:
 
 
 def test_a_scan_does_not_evict_blocks_that_two_readers_entered() -> None:
-    cache = BlockCache(20_000)
+    cache = BlockCache(20_000, EngineMetrics())
     shared = BlockKey(1, 0)
     cache.put(shared, _block())
     assert cache.get(shared, entering=True)
@@ -39,18 +40,19 @@ def test_a_scan_does_not_evict_blocks_that_two_readers_entered() -> None:
 
 
 def test_a_block_evicted_unread_halves_its_readers_window() -> None:
-    cache = BlockCache(3_000)
+    metrics = EngineMetrics()
+    cache = BlockCache(3_000, metrics)
     reader = ReadAhead(0, 100, 1_000)
     reader.window_bytes = 800
     cache.put(BlockKey(1, 0), _block(1000, reader))
     cache.put(BlockKey(1, 1), _block(1000))
     cache.put(BlockKey(1, 2), _block(1000))
-    assert (reader.window_bytes, cache.evicted_unread) == (400, 1)
+    assert (reader.window_bytes, metrics.read_ahead_wasted) == (400, 1)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(61, 2000), st.booleans()), max_size=120))
 def test_the_cache_never_exceeds_its_bytes(steps: list[tuple[int, int, bool]]) -> None:
-    cache = BlockCache(6_000)
+    cache = BlockCache(6_000, EngineMetrics())
     for number, size, put in steps:
         if put:
             cache.put(BlockKey(number, 0), _block(size))

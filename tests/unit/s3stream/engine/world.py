@@ -199,6 +199,8 @@ class World:
         return await self.start()
 
     async def close(self) -> None:
+        if isinstance(self.wal, FakeWal):
+            self.wal.sync()
         await self.engine.close(upload=False)
         await self.supervisor.close()
         await self.meta.close()

@@ -1,0 +1,74 @@
+"""Which segments a WAL keeps: made ahead, kept for a grace, given up when their space is needed."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from s3stream.errors import Invalid
+from s3stream.wal.device_memory import MemoryWalDevice
+from s3stream.wal.file_wal import FileWal, FileWalSettings
+
+SEGMENT = 4096
+FRAME = memoryview(bytes(1000))  # three of them fill a segment
+
+
+async def started(device: MemoryWalDevice, **settings: int) -> FileWal:
+    def fail(error: BaseException) -> None:
+        raise AssertionError("the WAL failed") from error
+
+    wal = FileWal(device, FileWalSettings(capacity_bytes=6 * SEGMENT, **settings), lambda entries: None, fail)
+    await wal.begin(1, await wal.recover(0))
+    return wal
+
+
+async def append(wal: FileWal, count: int) -> int:
+    lsn = 0
+    for number in range(count):
+        lsn = wal.append(1, 1, number, 1, 0, FRAME, None)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert wal.durable_lsn() == lsn
+    return lsn
+
+
+async def test_the_next_segment_is_made_before_the_current_is_full() -> None:
+    device = MemoryWalDevice(SEGMENT)
+    wal = await started(device)
+    await append(wal, 1)
+    assert sorted(device.segments) == [1]
+    await append(wal, 1)
+    assert sorted(device.segments) == [1, 2]
+    await append(wal, 1)
+    assert sorted(device.segments) == [1, 2]
+    await wal.close()
+
+
+async def test_trimmed_segments_are_kept_for_their_grace() -> None:
+    device = MemoryWalDevice(SEGMENT)
+    wal = await started(device, grace_ms=50)
+    before = wal.free_bytes()
+    wal.trim(await append(wal, 7))
+    await asyncio.sleep(0)
+    assert min(device.segments) == 1
+    assert wal.free_bytes() >= before - SEGMENT  # kept ones do not cost room
+    await asyncio.sleep(0.1)
+    assert min(device.segments) == 3
+    await wal.close()
+
+
+async def test_a_grace_never_holds_up_appends() -> None:
+    device = MemoryWalDevice(SEGMENT)
+    wal = await started(device, grace_ms=3_600_000)
+    for _ in range(40):
+        assert wal.free_bytes() >= 3 * SEGMENT
+        wal.trim(await append(wal, 3))
+        assert len(device.segments) <= 6
+    assert len(device.segments) == 6
+    await wal.close()
+
+
+async def test_a_capacity_of_a_few_segments_is_refused() -> None:
+    with pytest.raises(Invalid, match="holds less than 4"):
+        FileWal(MemoryWalDevice(SEGMENT), FileWalSettings(capacity_bytes=3 * SEGMENT), print, print)
