@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -132,3 +133,19 @@ def test_configs(cli: Cli) -> None:
     assert "Without effect" in cli.run("configs", "describe", "topic", "a", "--docs")
     broker = {row["config"]: row for row in cli.json("configs", "describe", "broker", "1")}
     assert broker["data.dir"]["read_only"]
+
+
+def test_limits_of_connections_hold_at_once(cli: Cli) -> None:
+    held = [socket.create_connection(("127.0.0.1", int(cli.bootstrap.rpartition(":")[2]))) for _ in range(3)]
+    cli.run("configs", "alter", "broker", "--set", "max.connections.per.ip=3")
+    assert "closed the connection" in cli.run("topics", "list", code=1)
+    for each in held:
+        each.close()
+    for _ in range(50):
+        result = RUN.invoke(app, ["topics", "list", "--bootstrap", cli.bootstrap])
+        if result.exit_code == 0:
+            break
+    assert result.exit_code == 0
+    cli.run("configs", "alter", "broker", "--delete", "max.connections.per.ip", "--set", "max.connections=1")
+    with socket.create_connection(("127.0.0.1", int(cli.bootstrap.rpartition(":")[2]))):
+        assert "closed the connection" in cli.run("topics", "list", code=1)
