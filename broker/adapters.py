@@ -64,8 +64,7 @@ async def open_adapters(settings: Settings) -> Adapters:
         device = FolderWalDevice(Path(wal.directory) if wal.directory else data_dir / "wal", wal.segment_size_bytes)
     database = await open_sqlite(":memory:" if in_memory else data_dir / "metadata.db")
     try:
-        url = settings.store.url or ("memory:" if in_memory else (data_dir / "objects").absolute().as_uri())
-        store = await open_store(url, _store_settings(settings))
+        store = await open_store(store_url(settings), store_settings(settings))
     except BaseException:
         await database.close()
         await device.close()
@@ -73,7 +72,16 @@ async def open_adapters(settings: Settings) -> Adapters:
     return Adapters(SystemClock(), rng, f"{rng.getrandbits(64):016x}", device, store, database)
 
 
-def _store_settings(settings: Settings) -> StoreSettings:
+def store_url(settings: Settings) -> str:
+    """Where the objects are: `store.url`, else beside the other data."""
+    if settings.store.url:
+        return settings.store.url
+    data_dir = settings.broker.data_dir
+    return MEMORY if data_dir == MEMORY else (Path(data_dir) / "objects").absolute().as_uri()
+
+
+def store_settings(settings: Settings) -> StoreSettings:
+    """How to reach them."""
     store = settings.store
     return StoreSettings(
         endpoint=store.s3_endpoint,

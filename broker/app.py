@@ -140,8 +140,10 @@ class Broker:
             dispatch=Dispatcher(services),
             make_room=engine.evict,
             max_request_size_bytes=settings.network.request_max_bytes,
-            max_connections=settings.network.max_connections,
+            max_connections=lambda: controller.image.layers.max_connections(),
+            max_connections_per_ip=lambda: controller.image.layers.max_connections_per_ip(),
             connections_max_idle_ms=settings.network.connections_max_idle_ms,
+            listen_backlog=settings.network.listen_backlog,
         )
         port = await listener.start(listener_address.host, listener_address.port)
         closers.push_async_callback(listener.close, settings.network.shutdown_timeout_ms / 1000)

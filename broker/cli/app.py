@@ -6,19 +6,18 @@ that is mounted under the entry point's name.
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from broker.cli.configs import configs
 from broker.cli.groups import groups
+from broker.cli.objects import objects
 from broker.cli.output import fail, print_json, print_table
+from broker.cli.sources import ConfigFile, Set, settings_from
 from broker.cli.topics import topics
-from broker.settings import Settings, SettingsError, load
 from broker.settings.keys import BadValue, parse_listener
 from broker.settings.show import documentation, effective
 
@@ -34,19 +33,7 @@ app = typer.Typer(
 app.add_typer(topics, name="topics")
 app.add_typer(groups, name="groups")
 app.add_typer(configs, name="configs")
-
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", help="TOML file with settings; default ./weir.toml if there is one.")
-]
-Set = Annotated[list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="One setting. Repeatable.")]
-
-
-def settings_from(config: Path | None, options: list[str] | None, extra: dict[str, object] | None = None) -> Settings:
-    """The effective settings; ends the command with code 2 and every problem when they cannot be used."""
-    try:
-        return load(file=config, environ=os.environ, options=options or (), extra=extra)
-    except SettingsError as error:
-        raise fail(str(error), 2) from None
+app.add_typer(objects, name="objects")
 
 
 @app.command()

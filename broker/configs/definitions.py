@@ -240,10 +240,10 @@ BROKER_CONFIGS: dict[str, ConfigDef] = {
     if definition.effective or definition.name in ("min.insync.replicas", "compression.lz4.level")
 } | {
     "max.connections": ConfigDef(
-        "max.connections", INT, str(INT_MAX), "Connections at one time.", least=0, most=INT_MAX
+        "max.connections", INT, str(INT_MAX), "Connections at one time.", least=1, most=INT_MAX
     ),
     "max.connections.per.ip": ConfigDef(
-        "max.connections.per.ip", INT, str(INT_MAX), "Connections of one client address.", least=0, most=INT_MAX
+        "max.connections.per.ip", INT, str(INT_MAX), "Connections of one client address.", least=1, most=INT_MAX
     ),
 }
 """The broker-level configs that can be changed while the broker runs."""

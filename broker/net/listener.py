@@ -37,9 +37,12 @@ class Listener:
         dispatch: Dispatch,
         make_room: Callable[[int], object],
         max_request_size_bytes: int,
-        max_connections: int,
+        max_connections: Callable[[], int],
+        max_connections_per_ip: Callable[[], int],
         connections_max_idle_ms: int,
+        listen_backlog: int,
     ) -> None:
+        """The two limits on connections are asked at each new one: they can change while the broker runs."""
         self.loop = asyncio.get_running_loop()
         self.arena = arena
         self.dispatch = dispatch
@@ -50,6 +53,9 @@ class Listener:
         self.make_room = make_room
         self._max_request_size_bytes = max_request_size_bytes
         self._max_connections = max_connections
+        self._max_connections_per_ip = max_connections_per_ip
+        self._listen_backlog = listen_backlog
+        self._by_host: dict[str, int] = {}
         self._max_idle_s = connections_max_idle_ms / 1000
         self._server: asyncio.AbstractServer | None = None
         self._sweep: asyncio.TimerHandle | None = None
@@ -57,7 +63,7 @@ class Listener:
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port (of use when asked for port 0). OSError when it is taken."""
-        server = await self.loop.create_server(lambda: Connection(self), host, port, backlog=1024)
+        server = await self.loop.create_server(lambda: Connection(self), host, port, backlog=self._listen_backlog)
         self._server = server
         self._schedule_sweep()
         sockets = getattr(server, "sockets", None)
@@ -75,11 +81,22 @@ class Listener:
     def opened(self, connection: Connection) -> None:
         self.accepted += 1
         self.connections[connection] = None
-        if len(self.connections) > self._max_connections:
-            connection.refuse(f"more than {self._max_connections} connections (max.connections)")
+        host = _host_of(connection)
+        self._by_host[host] = from_host = self._by_host.get(host, 0) + 1
+        if len(self.connections) > (most := self._max_connections()):
+            connection.refuse(f"more than {most} connections (max.connections)")
+        elif from_host > (most := self._max_connections_per_ip()):
+            connection.refuse(f"more than {most} connections from {host} (max.connections.per.ip)")
 
     def lost(self, connection: Connection) -> None:
-        self.connections.pop(connection, None)
+        if connection in self.connections:
+            del self.connections[connection]
+            host = _host_of(connection)
+            left = self._by_host[host] - 1
+            if left:
+                self._by_host[host] = left
+            else:
+                del self._by_host[host]
         if self._drained is not None and not self.connections and not self._drained.done():
             self._drained.set_result(None)
 
@@ -130,3 +147,7 @@ class Listener:
                     connection.refuse("shutting down")
         if self._server is not None:
             await self._server.wait_closed()
+
+
+def _host_of(connection: Connection) -> str:
+    return connection.peer.rpartition(":")[0]

@@ -68,7 +68,7 @@ class NetworkSection(Section, frozen=True, kw_only=True):
     ] = 100 * MIB
     listen_backlog: Annotated[
         int, Key("socket.listen.backlog.size", "Connections that the kernel queues before they are accepted.", least=1)
-    ] = 512
+    ] = 1024
     connections_max_idle_ms: Annotated[
         int,
         Key("connections.max.idle.ms", "Idle connections are closed after this time; -1: never.", least=-1, long=True),
@@ -82,19 +82,10 @@ class NetworkSection(Section, frozen=True, kw_only=True):
         Key(
             "max.connections.per.ip",
             "Connections of one client address at one time. In TOML its name stands in quotes.",
-            least=0,
+            least=1,
             dynamic=True,
         ),
     ] = INT_MAX
-    inflight_requests_per_connection: Annotated[
-        int,
-        Key(
-            "connection.inflight.requests",
-            "Requests of one connection that are under way at one time; beyond that its socket is not read.",
-            least=1,
-            most=100_000,
-        ),
-    ] = 100
     fetch_max_bytes: Annotated[
         int, Key("fetch.max.bytes", "Most bytes of records in one Fetch answer, but for its first batch.", least=1024)
     ] = 55 * MIB
@@ -250,10 +241,6 @@ class LogSection(Section, frozen=True, kw_only=True):
             dynamic=True,
         ),
     ] = 1
-    producer_id_expiration_ms: Annotated[
-        int,
-        Key("producer.id.expiration.ms", "An idempotent producer that is silent this long is forgotten.", least=1),
-    ] = 86_400_000
 
     @property
     def retention_effective_ms(self) -> int:

@@ -38,10 +38,10 @@ _INTRODUCTION = """\
 # Settings
 
 From four sources, of which a later one wins: defaults, a TOML file (`--config`, `WEIR_CONFIG` or `./weir.toml`), the
-environment (`WEIR_LOG_RETENTION_MS`), options (`--set log.retention.ms=...`). Unknown names are errors. `weir config` prints
-the effective values and where each comes from. Numbers of bytes may be written with `KiB`, `MiB` or `GiB`. Settings marked
-*dynamic* can also be changed while the broker runs, by AlterConfigs (`weir configs alter broker`). Names that Apache
-Kafka has mean what they mean there.
+environment (`WEIR_LOG_RETENTION_MS`), options (`--set log.retention.ms=...`). Unknown names are errors. `weir config`
+prints the effective values and where each comes from. Numbers of bytes may be written with `KiB`, `MiB` or `GiB`.
+Settings marked *dynamic* can also be changed while the broker runs, by AlterConfigs (`weir configs alter broker`).
+Names that Apache Kafka has mean what they mean there.
 
 This page is printed by `weir config --docs`.
 """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -132,3 +134,45 @@ def test_configs(cli: Cli) -> None:
     assert "Without effect" in cli.run("configs", "describe", "topic", "a", "--docs")
     broker = {row["config"]: row for row in cli.json("configs", "describe", "broker", "1")}
     assert broker["data.dir"]["read_only"]
+
+
+def test_limits_of_connections_hold_at_once(cli: Cli) -> None:
+    held = [socket.create_connection(("127.0.0.1", int(cli.bootstrap.rpartition(":")[2]))) for _ in range(3)]
+    cli.run("configs", "alter", "broker", "--set", "max.connections.per.ip=3")
+    assert "closed the connection" in cli.run("topics", "list", code=1)
+    for each in held:
+        each.close()
+    for _ in range(50):
+        result = RUN.invoke(app, ["topics", "list", "--bootstrap", cli.bootstrap])
+        if result.exit_code == 0:
+            break
+    assert result.exit_code == 0
+    cli.run("configs", "alter", "broker", "--delete", "max.connections.per.ip", "--set", "max.connections=1")
+    with socket.create_connection(("127.0.0.1", int(cli.bootstrap.rpartition(":")[2]))):
+        assert "closed the connection" in cli.run("topics", "list", code=1)
+
+
+def test_objects_of_a_stopped_broker(tmp_path: Path) -> None:
+    data_dir = str(tmp_path / "data")
+    with BrokerThread({**SMALL, "data.dir": data_dir}) as broker:
+        cli = Cli(broker.bootstrap)
+        cli.run("topics", "create", "a", "-p", "1")
+        produce(cli, "a", 1000)
+    where = ["--set", f"data.dir={data_dir}"]
+    listed = json.loads(RUN.invoke(app, ["objects", "list", *where, "--json"]).stdout)
+    (data,) = [row for row in listed if row["class"] == "data"]
+    totals = json.loads(RUN.invoke(app, ["objects", "totals", *where, "--json"]).stdout)
+    assert {row["class"]: row["objects"] for row in totals}["data"] == 1
+    shown = json.loads(RUN.invoke(app, ["objects", "show", data["key"], *where, "--json"]).stdout)
+    assert sum(block["records"] for block in shown["blocks"]) == 1000
+    assert RUN.invoke(app, ["objects", "verify", *where]).stdout.startswith("1 objects, 0 problems")
+    path = tmp_path / "data" / "objects" / data["key"]
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    result = RUN.invoke(app, ["objects", "verify", *where])
+    assert result.exit_code == 1
+    assert "1 objects, 1 problems" in result.stdout
+    assert "there is no object x" in RUN.invoke(app, ["objects", "show", "x", *where]).stderr
+    assert "is not a folder" in RUN.invoke(app, ["objects", "list", "--store", f"file://{tmp_path}/none"]).stderr
+    assert RUN.invoke(app, ["objects", "list", "--store", "memory:"]).exit_code == 1
