@@ -108,12 +108,8 @@ def create_topic(client: Client, name: str) -> None:
     """One partition, room for the largest batch; returns when it can be written."""
     m = schema(_CREATE_TOPICS)
     config = m.CreatableTopicConfig(name="max.message.bytes", value=str(16 << 20))
-    topic = m.CreatableTopic(
-        name=name, num_partitions=1, replication_factor=1, assignments=(), configs=(config,)
-    )
-    answer = client.call(
-        _CREATE_TOPICS, m.CreateTopicsRequest(topics=(topic,), timeout=timedelta(seconds=30))
-    )
+    topic = m.CreatableTopic(name=name, num_partitions=1, replication_factor=1, assignments=(), configs=(config,))
+    answer = client.call(_CREATE_TOPICS, m.CreateTopicsRequest(topics=(topic,), timeout=timedelta(seconds=30)))
     if answer.topics[0].error_code.value:
         raise BrokerError(f"the topic was not created: {answer.topics[0].error_code.name}")
     for _ in range(200):
@@ -205,9 +201,7 @@ def main() -> int:
     parser.add_argument("--core", type=int, help="pin this client to one core")
     parser.add_argument("--seconds", type=float, default=10, help="length of one case")
     parser.add_argument("--warm-up", type=float, default=3)
-    parser.add_argument(
-        "--in-flight", type=int, default=16, help="16 KB requests under way; of 1 MB a fourth of it"
-    )
+    parser.add_argument("--in-flight", type=int, default=16, help="16 KB requests under way; of 1 MB a fourth of it")
     arguments = parser.parse_args()
     if arguments.core is not None:
         os.sched_setaffinity(0, {arguments.core})
