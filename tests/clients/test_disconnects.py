@@ -1,6 +1,7 @@
 """A client that goes away while what it asked for is being made wedges nothing for the next one.
 
-librdkafka does this at every start: it drops its bootstrap connection, with requests on it, once it knows the broker's name.
+librdkafka does this at every start: it drops its bootstrap connection, with requests on it, once it knows the
+broker's name.
 """
 
 from __future__ import annotations
