@@ -10,7 +10,7 @@ Log = dict[int, list[tuple[int, Key]]]
 
 
 def sound() -> tuple[Fates, Log]:
-    """Two partitions with three acknowledged records each, one record of unknown fate that is there, one that is not."""
+    """Two partitions with three acknowledged records each; of two records of unknown fate one is there."""
     log: Log = {p: [(i, (0, p, i)) for i in range(3)] for p in (0, 1)}
     fates = Fates(acknowledged={key: offset for records in log.values() for offset, key in records})
     log[0].append((3, (0, 0, 3)))
