@@ -34,7 +34,7 @@ from s3stream.retrying import Retrying
 from s3stream.settings import EngineSettings
 from s3stream.stream import Stream
 from s3stream.stream_state import FoldState, no_state
-from s3stream.supervisor import Supervisor
+from s3stream.supervisor import Supervisor, end_tasks
 from s3stream.tail_cache import TailCache
 from s3stream.trim import Trimmer
 from s3stream.upload import Uploader
@@ -181,7 +181,7 @@ class StreamEngine:
         self._add_streams(opened)
         self._restore(replay.survivors, lsns)
         self._run_duties(grant.wal_epoch)
-        report = RecoveryReport(
+        return RecoveryReport(
             broker_epoch=self._broker_epoch,
             wal_epoch=grant.wal_epoch,
             frames=len(records),
@@ -192,7 +192,6 @@ class StreamEngine:
             dropped_committed=replay.dropped_committed,
             seconds=loop.time() - began_s,
         )
-        return report
 
     def _restore(self, survivors: Sequence[WalRecord], lsns: Sequence[int]) -> None:
         for record, lsn in zip(survivors, lsns, strict=True):
@@ -371,9 +370,7 @@ class StreamEngine:
             self._appends.end_stream(stream, reason)
         if self._uploader is not None:
             self._uploader.stop(reason)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         if self._appends.attached:
             await self._appends.wal.close()
         self._streams.clear()

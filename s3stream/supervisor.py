@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
+
+_CANCEL_AGAIN_S = 1.0
 
 
 class Supervisor:
@@ -33,8 +35,18 @@ class Supervisor:
     async def close(self) -> None:
         """Cancel what still runs and wait for it."""
         self._closed = True
-        tasks = list(self._tasks)
-        for task in tasks:
+        await end_tasks(list(self._tasks))
+
+
+async def end_tasks(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel the tasks (but the calling one) and wait until all have ended.
+
+    One that goes on is cancelled again: a cancellation can get lost where it meets the result that was waited for
+    (`asyncio.wait_for` before Python 3.12).
+    """
+    pending = [task for task in tasks if not task.done() and task is not asyncio.current_task()]
+    while pending:
+        for task in pending:
             task.cancel()
-        if tasks:
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
+        pending = [task for task in pending if not task.done()]

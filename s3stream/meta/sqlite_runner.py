@@ -52,7 +52,9 @@ class ThreadRunner:
         try:
             future = self._executor.submit(work)
             try:
-                return await asyncio.wait_for(asyncio.wrap_future(future), self._timeout_s)
+                # Not wait_for: before Python 3.12 it loses a cancellation that meets the result.
+                async with asyncio.timeout(self._timeout_s):
+                    return await asyncio.wrap_future(future)
             except TimeoutError as error:
                 if future.cancelled():
                     raise Retry(f"a metadata command did not begin within {self._timeout_s} s") from error

@@ -72,7 +72,9 @@ class FolderObjectStore:
         async with self._slots:
             future = self._executor.submit(work)
             try:
-                return await asyncio.wait_for(asyncio.wrap_future(future), self._timeout_s)
+                # Not wait_for: before Python 3.12 it loses a cancellation that meets the result.
+                async with asyncio.timeout(self._timeout_s):
+                    return await asyncio.wrap_future(future)
             except TimeoutError as error:
                 kind = OutcomeUnknown if writes and not future.cancelled() else Retry
                 raise kind(f"the folder store took more than {self._timeout_s} s") from error
