@@ -1,8 +1,9 @@
 """`python -m benchmarks.hot_path --bootstrap HOST:PORT --pid PID`: what one Produce request costs the server's CPU.
 
-Sends Produce requests that were encoded once over one connection, a fixed number in flight, and reads the server's CPU time from /proc
-before and after: microseconds per request, MB/s, and the latency of acknowledgements. Works on any broker that serves Produce 9.
-Starts nothing. For figures that can be compared, pin the server to one core (`taskset -c 0`) and this program to another (`--core 1`).
+Sends Produce requests that were encoded once over one connection, a fixed number in flight, and reads the server's
+CPU time from /proc before and after: microseconds per request, MB/s, and the latency of acknowledgements. Works on
+any broker that serves Produce 9. Starts nothing. For figures that can be compared, pin the server to one core
+(`taskset -c 0`) and this program to another (`--core 1`).
 
 The topic is created with one partition and deleted at the end. Batches are not compressed and hold records of 1 KiB.
 """

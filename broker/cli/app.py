@@ -1,23 +1,20 @@
 """The `weir` command line: `serve` and `config` here, administration in the modules of the sub-commands.
 
 Further sub-commands come from other packages through the entry point group `weir.commands`: each names a `typer.Typer`
-that is mounted under the entry point's name.
+that is mounted under the entry point's name. A sub-command is loaded only when it is asked for: a broker must be up in
+well under a second, and half of that is imports.
 """
 
 from __future__ import annotations
 
 import sys
-from importlib.metadata import entry_points
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from broker.cli.configs import configs
-from broker.cli.groups import groups
-from broker.cli.objects import objects
 from broker.cli.output import fail, print_json, print_table
 from broker.cli.sources import ConfigFile, Set, settings_from
-from broker.cli.topics import topics
 from broker.settings.keys import BadValue, parse_listener
 from broker.settings.show import documentation, effective
 
@@ -30,10 +27,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(topics, name="topics")
-app.add_typer(groups, name="groups")
-app.add_typer(configs, name="configs")
-app.add_typer(objects, name="objects")
+OWN_COMMANDS = ("serve", "config")
+SUB_COMMANDS = ("topics", "groups", "configs", "objects")
+"""Each in the module of its name, as a `typer.Typer` of its name."""
 
 
 @app.command()
@@ -87,8 +83,22 @@ def _listener(text: str) -> str:
     return listener
 
 
+def mount(wanted: str | None) -> typer.Typer:
+    """`app` with the sub-command `wanted`; with all of them, other packages' too, when it is none of ours."""
+    if wanted not in OWN_COMMANDS:
+        mounted = [group.name for group in app.registered_groups]
+        for name in SUB_COMMANDS:
+            if name not in mounted and (wanted == name or wanted not in SUB_COMMANDS):
+                app.add_typer(getattr(import_module(f"broker.cli.{name}"), name), name=name)
+        if wanted not in SUB_COMMANDS:
+            from importlib.metadata import entry_points  # costs a tenth of a second
+
+            for entry in entry_points(group=COMMANDS):
+                if entry.name not in mounted:
+                    app.add_typer(entry.load(), name=entry.name)
+    return app
+
+
 def main() -> None:
     """The entry point of the `weir` command."""
-    for entry in entry_points(group=COMMANDS):
-        app.add_typer(entry.load(), name=entry.name)
-    app()
+    mount(next((argument for argument in sys.argv[1:] if not argument.startswith("-")), None))()

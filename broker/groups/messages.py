@@ -7,8 +7,9 @@ Times in ms, error codes as `protocol.errors.ErrorCode`. Every command gets exac
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from uuid import UUID
+
+import msgspec
 
 from protocol.errors import ErrorCode
 
@@ -16,8 +17,7 @@ NO_MEMBER_ID = ""
 NO_GENERATION = -1
 
 
-@dataclass(frozen=True, slots=True)
-class JoinReply:
+class JoinReply(msgspec.Struct, frozen=True):
     error: ErrorCode = ErrorCode.NONE
     generation: int = NO_GENERATION
     protocol_type: str | None = None
@@ -29,8 +29,7 @@ class JoinReply:
     """(member id, group instance id, metadata) of everyone, for the leader only."""
 
 
-@dataclass(frozen=True, slots=True)
-class JoinCommand:
+class JoinCommand(msgspec.Struct, frozen=True):
     group_id: str
     member_id: str
     group_instance_id: str | None
@@ -50,16 +49,14 @@ class JoinCommand:
         return JoinReply(error=error, member_id=self.member_id)
 
 
-@dataclass(frozen=True, slots=True)
-class SyncReply:
+class SyncReply(msgspec.Struct, frozen=True):
     error: ErrorCode = ErrorCode.NONE
     protocol_type: str | None = None
     protocol_name: str | None = None
     assignment: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class SyncCommand:
+class SyncCommand(msgspec.Struct, frozen=True):
     group_id: str
     generation: int
     member_id: str
@@ -72,13 +69,11 @@ class SyncCommand:
         return SyncReply(error)
 
 
-@dataclass(frozen=True, slots=True)
-class HeartbeatReply:
+class HeartbeatReply(msgspec.Struct, frozen=True):
     error: ErrorCode = ErrorCode.NONE
 
 
-@dataclass(frozen=True, slots=True)
-class HeartbeatCommand:
+class HeartbeatCommand(msgspec.Struct, frozen=True):
     group_id: str
     generation: int
     member_id: str
@@ -89,14 +84,12 @@ class HeartbeatCommand:
         return HeartbeatReply(ErrorCode.NONE if error is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS else error)
 
 
-@dataclass(frozen=True, slots=True)
-class LeaveReply:
+class LeaveReply(msgspec.Struct, frozen=True):
     error: ErrorCode = ErrorCode.NONE
     members: Sequence[tuple[str, str | None, ErrorCode]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class LeaveCommand:
+class LeaveCommand(msgspec.Struct, frozen=True):
     group_id: str
     members: Sequence[tuple[str, str | None, str | None]]
     """(member id, group instance id, reason)."""
@@ -105,30 +98,26 @@ class LeaveCommand:
         return LeaveReply(error)
 
 
-@dataclass(frozen=True, slots=True)
-class CommitPartition:
+class CommitPartition(msgspec.Struct, frozen=True):
     partition: int
     offset: int
     leader_epoch: int
     metadata: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class CommitTopic:
+class CommitTopic(msgspec.Struct, frozen=True):
     name: str
     topic_id: UUID | None
     partitions: Sequence[CommitPartition]
 
 
-@dataclass(frozen=True, slots=True)
-class CommitReply:
+class CommitReply(msgspec.Struct, frozen=True):
     error: ErrorCode = ErrorCode.NONE
     """Set when the whole commit was refused: it stands for every partition."""
     topics: Sequence[tuple[str, Sequence[tuple[int, ErrorCode]]]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CommitCommand:
+class CommitCommand(msgspec.Struct, frozen=True):
     group_id: str
     generation: int
     member_id: str
@@ -142,8 +131,7 @@ class CommitCommand:
         return CommitReply(error)
 
 
-@dataclass(frozen=True, slots=True)
-class FetchedPartition:
+class FetchedPartition(msgspec.Struct, frozen=True):
     partition: int
     offset: int = -1
     leader_epoch: int = -1
@@ -151,14 +139,12 @@ class FetchedPartition:
     error: ErrorCode = ErrorCode.NONE
 
 
-@dataclass(frozen=True, slots=True)
-class FetchReply:
+class FetchReply(msgspec.Struct, frozen=True):
     error: ErrorCode = ErrorCode.NONE
     topics: Sequence[tuple[str, UUID | None, Sequence[FetchedPartition]]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class FetchCommand:
+class FetchCommand(msgspec.Struct, frozen=True):
     group_id: str
     topics: Sequence[tuple[str, UUID | None, Sequence[int]]] | None
     """None = every committed offset of the group."""
@@ -167,14 +153,12 @@ class FetchCommand:
         return FetchReply(error)
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteOffsetsReply:
+class DeleteOffsetsReply(msgspec.Struct, frozen=True):
     error: ErrorCode = ErrorCode.NONE
     topics: Sequence[tuple[str, Sequence[tuple[int, ErrorCode]]]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteOffsetsCommand:
+class DeleteOffsetsCommand(msgspec.Struct, frozen=True):
     group_id: str
     topics: Sequence[tuple[str, Sequence[int]]]
 
@@ -182,21 +166,18 @@ class DeleteOffsetsCommand:
         return DeleteOffsetsReply(error)
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteGroupReply:
+class DeleteGroupReply(msgspec.Struct, frozen=True):
     error: ErrorCode = ErrorCode.NONE
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteGroupCommand:
+class DeleteGroupCommand(msgspec.Struct, frozen=True):
     group_id: str
 
     def failed(self, error: ErrorCode) -> DeleteGroupReply:
         return DeleteGroupReply(error)
 
 
-@dataclass(frozen=True, slots=True)
-class DescribedMember:
+class DescribedMember(msgspec.Struct, frozen=True):
     member_id: str
     group_instance_id: str | None
     client_id: str
@@ -205,8 +186,7 @@ class DescribedMember:
     assignment: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class DescribeReply:
+class DescribeReply(msgspec.Struct, frozen=True):
     group_id: str
     error: ErrorCode = ErrorCode.NONE
     error_message: str | None = None
@@ -216,8 +196,7 @@ class DescribeReply:
     members: Sequence[DescribedMember] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class DescribeCommand:
+class DescribeCommand(msgspec.Struct, frozen=True):
     group_id: str
     api_version: int
 
@@ -225,24 +204,21 @@ class DescribeCommand:
         return DescribeReply(self.group_id, error)
 
 
-@dataclass(frozen=True, slots=True)
-class ListedGroup:
+class ListedGroup(msgspec.Struct, frozen=True):
     group_id: str
     protocol_type: str
     state: str
     group_type: str
 
 
-@dataclass(frozen=True, slots=True)
-class ListReply:
+class ListReply(msgspec.Struct, frozen=True):
     error: ErrorCode = ErrorCode.NONE
     groups: Sequence[ListedGroup] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ListCommand:
-    states: Sequence[str] = field(default=())
-    types: Sequence[str] = field(default=())
+class ListCommand(msgspec.Struct, frozen=True):
+    states: Sequence[str] = ()
+    types: Sequence[str] = ()
 
     def failed(self, error: ErrorCode) -> ListReply:
         return ListReply(error)

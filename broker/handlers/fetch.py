@@ -116,7 +116,6 @@ class FetchOperation:
         return False
 
     def _time_out(self) -> None:
-        self.timer = None
         self._stop_waiting()
         self._look_again()
 
@@ -128,6 +127,10 @@ class FetchOperation:
             log.remove_waiter(self)
         self.logs = {}
         self.reply.connection.waiting = None
+
+    def answer_now(self) -> None:
+        """The broker is stopping: what there is must do."""
+        self._time_out()
 
     def cancel(self) -> None:
         """The connection is gone."""

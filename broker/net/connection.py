@@ -36,6 +36,8 @@ class Cancellable(Protocol):
 
     def cancel(self) -> None: ...
 
+    def answer_now(self) -> None: ...
+
 
 class Overdue(Protocol):
     """A request that can give up waiting."""
@@ -82,7 +84,6 @@ class Connection(asyncio.BufferedProtocol):
         "listener",
         "loop",
         "peer",
-        "task",
         "transport",
         "waiting",
     )
@@ -95,7 +96,6 @@ class Connection(asyncio.BufferedProtocol):
         self.last_active = 0.0
         self.closed = False
         self.closing = False
-        self.task: asyncio.Task[None] | None = None
         self.waiting: Cancellable | None = None
         self._receiving: memoryview | None = None
         self._destination: memoryview | None = None
@@ -119,9 +119,8 @@ class Connection(asyncio.BufferedProtocol):
         self.listener.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """A request under way goes on to its end, as in Kafka: half a topic creation would be worse than a whole one."""
         self.closed = True
-        if self.task is not None:
-            self.task.cancel()
         if self.waiting is not None:
             self.waiting.cancel()
         self._backlog.clear()
@@ -325,11 +324,12 @@ class Connection(asyncio.BufferedProtocol):
     def run_held(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` as this connection's one task; later frames wait for its end. A crash closes the connection."""
         self._held = True
-        self.task = task = self.loop.create_task(work)
+        task = self.loop.create_task(work)
+        self.listener.working[task] = None
         task.add_done_callback(self._work_ended)
 
     def _work_ended(self, task: asyncio.Task[None]) -> None:
-        self.task = None
+        self.listener.working.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.listener.crashed(self, error)
             self.refuse(f"internal error: {error!r}")
@@ -349,6 +349,8 @@ class Connection(asyncio.BufferedProtocol):
         self.closing = True
         self._backlog.clear()
         self._destination = None
+        if self.waiting is not None:
+            self.waiting.answer_now()
         if self.transport is not None and not self.closed:
             self._read_paused = True
             self.transport.pause_reading()

@@ -47,6 +47,8 @@ class Listener:
         self.arena = arena
         self.dispatch = dispatch
         self.connections: dict[Connection, None] = {}
+        self.working: dict[asyncio.Task[None], None] = {}
+        """Requests under way that take more than one turn of the loop; they outlive their connection."""
         self.accepted = 0
         self.refusals = 0
         self.crashes = 0
@@ -145,6 +147,9 @@ class Listener:
             except TimeoutError:
                 for connection in list(self.connections):
                     connection.refuse("shutting down")
+        for task in list(self.working):
+            task.cancel()
+        await asyncio.gather(*self.working, return_exceptions=True)
         if self._server is not None:
             await self._server.wait_closed()
 

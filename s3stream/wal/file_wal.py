@@ -134,14 +134,15 @@ class FileWal:
     # -- life
 
     async def recover(self, trim_lsn: int) -> Sequence[WalRecord]:
-        """See the port. The payloads are views of the segments as read: independent of the device."""
+        """See the port. The payloads are copies of their own: a view of one small frame would hold its whole segment."""
         if self.recovered is not None:
             raise Invalid("the WAL was recovered already")
         self._old = list(await self._device.list_segments())
         content = {number: await self._device.read_segment(number) for number in self._old}
-        self.recovered = recover(content, trim_lsn, accept_loss=self._settings.accept_loss)
-        self._next_lsn = self.recovered.next_lsn
-        return self.recovered.records
+        found = recover(content, trim_lsn, accept_loss=self._settings.accept_loss)
+        self.recovered = found._replace(records=[])
+        self._next_lsn = found.next_lsn
+        return [record._replace(payload=memoryview(bytes(record.payload))) for record in found.records]
 
     async def begin(self, wal_epoch: int, survivors: Sequence[WalRecord]) -> Sequence[int]:
         """See the port. Retry when the disk has no space for it; Invalid when `wal_epoch` is not above all it holds."""

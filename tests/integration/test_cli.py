@@ -11,10 +11,11 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from typer.testing import CliRunner
 
-from broker.cli.app import app
+from broker.cli.app import mount
 from broker.embedded import SMALL, BrokerThread
 
 RUN = CliRunner()
+app = mount(None)
 
 
 class Cli:

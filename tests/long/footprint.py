@@ -1,8 +1,9 @@
 """`python -m tests.long.footprint`: start-up time, resident memory, and what idle partitions cost.
 
-Measures, each on a fresh directory and as the median of --repeats: the time from exec to the first acknowledged record; resident
-memory right after it; with --partitions idle partitions (1,000 per topic, one record in one of a hundred), the memory they add and the
-time a restart takes to the first acknowledged record. `--limits` makes exceeding the product's targets an error.
+Measures, each on a fresh directory and as the median of --repeats: the time from exec to the first acknowledged
+record; resident memory right after it; with --partitions idle partitions (1,000 per topic, one record in one of a
+hundred), the memory they add and the time a restart takes to the first acknowledged record. `--limits` makes
+exceeding the product's targets an error.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A consumer group of several members in processes of their own, and what they read: for runs that check completeness.
 
-`python -m tests.long.groups BOOTSTRAP TOPIC GROUP OUT` is one member: it writes a line `partition offset value-in-hex` for each record,
-commits once a second and goes on until SIGTERM.
+`python -m tests.long.groups BOOTSTRAP TOPIC GROUP OUT` is one member: it writes a line `partition offset value-in-
+hex` for each record, commits once a second and goes on until SIGTERM.
 """
 
 from __future__ import annotations

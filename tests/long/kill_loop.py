@@ -1,9 +1,10 @@
-"""`python -m tests.long.kill_loop --rounds 50 --store folder|minio|ceph`: kill -9 under load, then every record is checked.
+"""`python -m tests.long.kill_loop --rounds 50`: kill -9 under load, then every record is checked.
 
-Idempotent producers in processes of their own write numbered records to several partitions while the broker is killed with -9 at
-random times and started again; with --pause the object store is stopped for a while in the middle. At the end each partition is
-read from offset 0: every acknowledged record must be there exactly once, at its acknowledged offset and in order; nothing that was
-refused for good may be there; no record may be there twice; offsets have no gaps.
+Idempotent producers in processes of their own write numbered records to several partitions while the broker is
+killed with -9 at random times and started again; with --pause the object store is stopped for a while in the
+middle. At the end each partition is read from offset 0: every acknowledged record must be there exactly once, at
+its acknowledged offset and in order; nothing that was refused for good may be there; no record may be there twice;
+offsets have no gaps.
 """
 
 from __future__ import annotations

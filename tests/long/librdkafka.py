@@ -1,8 +1,8 @@
 """`python -m tests.long.librdkafka`: the smoke list of librdkafka's own test suite, one test number per process.
 
-The library and its tests come from the npm package that ships them whole; they are built in the cache directory on first use
-(about two minutes; needs npm, gcc, g++, make, zlib1g-dev, libssl-dev). `--tests` runs other numbers, `--full` also the sub-tests that
-the suite's quick mode leaves out.
+The library and its tests come from the npm package that ships them whole; they are built in the cache directory on
+first use (about two minutes; needs npm, gcc, g++, make, zlib1g-dev, libssl-dev). `--tests` runs other numbers,
+`--full` also the sub-tests that the suite's quick mode leaves out.
 """
 
 from __future__ import annotations

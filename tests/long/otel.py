@@ -1,8 +1,9 @@
-"""`python -m tests.long.otel --spans 200000`: the OpenTelemetry SDK exports spans as OTLP through the broker, which is killed.
+"""`python -m tests.long.otel --spans 200000`: OpenTelemetry spans as OTLP through a broker that is killed.
 
-A span exporter of the SDK serialises each batch as an OTLP `ExportTraceServiceRequest` (protobuf) and produces it, idempotently;
-the SDK's batch processor drives it. The broker is killed with -9 in the middle and started again. A consumer group decodes every
-message: all spans must be there once, their sequence numbers in order within each partition.
+A span exporter of the SDK serialises each batch as an OTLP `ExportTraceServiceRequest` (protobuf) and produces it,
+idempotently; the SDK's batch processor drives it. The broker is killed with -9 in the middle and started again. A
+consumer group decodes every message: all spans must be there once, their sequence numbers in order within each
+partition.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class KafkaSpanExporter(SpanExporter):
 
 
 class Service:
-    """One instrumented program: a tracer provider of its own and `count` numbered spans, made in a thread of its own."""
+    """One instrumented program: its tracer provider and `count` numbered spans, made in a thread of its own."""
 
     def __init__(self, bootstrap: str, number: int, count: int) -> None:
         self.count = count

@@ -1,11 +1,12 @@
-"""`python -m tests.long.rsyslog --lines 2000000`: Debian's rsyslog ships numbered log lines while the broker is killed with -9.
+"""`python -m tests.long.rsyslog --lines 2000000`: Debian's rsyslog ships log lines while the broker is killed.
 
-rsyslogd, unchanged, runs as a plain process: imfile follows a file that is being written, omkafka sends each line, keyed so that
-one source's lines stay in one partition. The broker is killed and started again in the middle. A consumer group reads everything.
-Every line must be there, and in order within its source when repeats are left out.
+rsyslogd, unchanged, runs as a plain process: imfile follows a file that is being written, omkafka sends each line,
+keyed so that one source's lines stay in one partition. The broker is killed and started again in the middle. A
+consumer group reads everything. Every line must be there, and in order within its source when repeats are left out.
 
-Repeats are counted apart: omkafka is an at-least-once sender. librdkafka repeats a batch whose answer was lost with the connection,
-and omkafka re-sends messages whose delivery failed; with `enable.idempotence` (--idempotent) only the second kind can occur.
+Repeats are counted apart: omkafka is an at-least-once sender. librdkafka repeats a batch whose answer was lost with
+the connection, and omkafka re-sends messages whose delivery failed; with `enable.idempotence` (--idempotent) only
+the second kind can occur.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def check(group: Group, lines: int) -> int:
     """Print what was found; the number of lines missing or out of order."""
     offsets: dict[int, int] = {}
     sources: dict[int, set[int]] = defaultdict(set)
-    highest = defaultdict(lambda: -1)
+    highest: dict[int, int] = defaultdict(lambda: -1)
     total = repeats = reordered = jumps = 0
     for partition, offset, value in sorted(group.records(), key=lambda r: (r[0], r[1])):
         if offsets.get(partition) == offset:

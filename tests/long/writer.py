@@ -1,8 +1,11 @@
 """One producer process of the kill loop: numbered records to all partitions until told to stop, each fate logged.
 
-`python -m tests.long.writer BOOTSTRAP TOPIC PARTITIONS WRITER RATE LOG`. The log has one line per record whose fate is known:
-`A partition sequence offset` (acknowledged), `R partition sequence code` (refused for good, never sent or surely not stored),
-`U partition sequence code` (outcome unknown: sent and not answered). SIGTERM ends it after a flush.
+`python -m tests.long.writer BOOTSTRAP TOPIC PARTITIONS WRITER RATE LOG`. The log has one line per record whose fate
+is known:
+- `A partition sequence offset`: acknowledged,
+- `R partition sequence code`: refused for good, never sent or surely not stored,
+- `U partition sequence code`: outcome unknown, sent and not answered.
+SIGTERM ends it after a flush.
 """
 
 from __future__ import annotations

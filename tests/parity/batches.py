@@ -54,7 +54,10 @@ def compress(codec: str, data: bytes) -> bytes:
     if codec == "snappy":
         return bytes(cramjam.snappy.compress_raw(data))
     if codec == "lz4":
-        return bytes(cramjam.lz4.compress(data))
+        # Kafka reads only frames whose blocks are independent.
+        compressor = cramjam.lz4.Compressor(content_checksum=False, block_linked=False)
+        compressor.compress(data)
+        return bytes(compressor.finish())
     if codec == "zstd":
         return bytes(cramjam.zstd.compress(data))
     return data

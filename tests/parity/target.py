@@ -12,7 +12,7 @@ from typing import Any
 from tests.parity import apis, batches
 from tests.parity.wire import CaseError, Connection, Plain
 
-# A consumer's subscription, version 0: one topic, no user data. Kafka reads it, and a broken one hangs its join for ever.
+# A consumer's subscription, version 0: one topic, no user data. Kafka reads it; a broken one hangs its join for ever.
 SUBSCRIPTION = b"\0\0" + b"\0\0\0\1" + b"\0\5topic" + b"\xff\xff\xff\xff"
 
 
@@ -79,7 +79,7 @@ class Target:
             self.opened.remove(connection)
 
     def end_case(self) -> None:
-        """Close what the case opened and delete its topics, without waiting for that: brokers slow down with their number."""
+        """Close what the case opened; delete its topics without waiting: brokers slow down with their number."""
         for connection in self.opened:
             connection.close()
         self.opened.clear()
@@ -159,7 +159,7 @@ class Target:
     ) -> Plain:
         """Produce to one topic: one batch to `partition`, or (partition, batch) pairs."""
         pairs = [(partition, records)] if records is None or isinstance(records, bytes) else list(records)
-        values = {
+        values: dict[str, Any] = {
             "transactional_id": transactional_id,
             "acks": acks,
             "timeout": 10000,

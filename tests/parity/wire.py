@@ -13,6 +13,7 @@ import uuid
 from typing import Any
 
 import kio.index
+import kio.schema.index
 from kio.schema.errors import ErrorCode
 from kio.serial import entity_reader, entity_writer
 
@@ -41,7 +42,7 @@ def _field_names(api_key: int) -> frozenset[str]:
             if nested is not None:
                 visit(nested)
 
-    for version in kio.index.schema_name_map[kio.index.api_key_map[api_key]]:
+    for version in kio.schema.index.schema_name_map[kio.schema.index.api_key_map[api_key]]:
         visit(kio.index.load_request_schema(api_key, version))
     return frozenset(names)
 

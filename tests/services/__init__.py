@@ -1,6 +1,7 @@
 """Real services the tests use, as plain processes on loopback; `python -m tests.services` installs them.
 
-A service that is not on the machine raises `NotInstalledError` with the command that installs it; tests turn that into a skip.
+A service that is not on the machine raises `NotInstalledError` with the command that installs it; tests turn that
+into a skip.
 """
 
 from tests.services.ceph import CephRgw

@@ -118,8 +118,18 @@ class KafkaProcess(Service):
     def start(self) -> None:
         if not (self.directory / "data").exists():
             done = subprocess.run(
-                [self.java, *self._logging(), "-cp", f"{self.libs}/*", "kafka.tools.StorageTool"]
-                + ["format", "-t", CLUSTER_ID, "-c", self.properties],
+                [
+                    self.java,
+                    *self._logging(),
+                    "-cp",
+                    f"{self.libs}/*",
+                    "kafka.tools.StorageTool",
+                    "format",
+                    "-t",
+                    CLUSTER_ID,
+                    "-c",
+                    self.properties,
+                ],
                 capture_output=True,
                 text=True,
             )

@@ -19,7 +19,8 @@ def cache_dir() -> Path:
 def find_program(name: str, *, variable: str = "", cached: str = "", install: str = "") -> Path:
     """The executable `name`: the path in `variable`, `cached` under the cache directory, PATH or /usr/sbin.
 
-    Raises NotInstalledError with `install` as the advice. A variable that is set but points at nothing is an error, not a reason to look further.
+    Raises NotInstalledError with `install` as the advice. A variable that points at nothing is an error, not a reason
+    to look further.
     """
     if variable and os.environ.get(variable):
         given = Path(os.environ[variable])

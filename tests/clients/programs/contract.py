@@ -1,14 +1,16 @@
 """The contract all client programs keep: their arguments, the records they write and the JSON they print.
 
 `PROGRAM MODE BOOTSTRAP TOPIC COUNT CODEC TAG GROUP`, MODE one of
-- `produce`: write records 0..COUNT-1 with acks=all, idempotent where the client can; print `{"produced": COUNT}` once all are
-  acknowledged,
+- `produce`: write records 0..COUNT-1 with acks=all, idempotent where the client can; print
+  `{"produced": COUNT}` once all are acknowledged,
 - `consume`: read COUNT records from the start of every partition, without a group; print `{"records": [...]}`,
-- `group`: join GROUP (earliest where nothing is committed), read COUNT records, commit exactly those, leave; print them.
+- `group`: join GROUP (earliest where nothing is committed), read COUNT records, commit exactly those,
+  leave; print them.
 
 Record i: key `TAG-i`, value `TAG-i-` and 100 times `x`, headers `tag=TAG` and `seq=i`, timestamp 1700000000000 + i.
 A record is printed as `{"p": partition, "o": offset, "k": key, "v": value, "h": {header: text}, "t": timestamp}`.
-The programs in other languages repeat these few lines; this module is for the Python ones (any Python from 3.8, no imports).
+The programs in other languages repeat these few lines; this module is for the Python ones (any Python from 3.8, no
+imports).
 """
 
 import json

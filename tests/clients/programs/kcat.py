@@ -28,7 +28,7 @@ def produce(arguments):
 def describe(line):
     record = json.loads(line)
     names = record.get("headers", [])
-    headers = dict(zip(names[::2], names[1::2]))
+    headers = dict(zip(names[::2], names[1::2], strict=False))
     return {
         "p": record["partition"],
         "o": record["offset"],

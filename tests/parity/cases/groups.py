@@ -110,8 +110,8 @@ def describe_rebalancing(b: Target, v: int) -> Plain:
 
 
 @case(DESCRIBE)
-def describe_odd_names(b: Target, v: int) -> Plain:
-    return [describe(b, v, ""), describe(b, v)]
+def describe_nothing(b: Target, v: int) -> Plain:
+    return describe(b, v)
 
 
 @case(DESCRIBE)
@@ -176,7 +176,7 @@ def delete_stable(b: Target, v: int) -> Plain:
 
 @case(DELETE)
 def delete_unknown(b: Target, v: int) -> Plain:
-    return [delete(b, v, b.group()), delete(b, v, ""), delete(b, v)]
+    return [delete(b, v, b.group()), delete(b, v)]
 
 
 @case(DELETE)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from broker.cli.app import app, main
+from broker.cli.app import main, mount
 from broker.cli.client import Client, ClientError, parse_bootstrap
 from broker.cli.reading import parse_assignment, timestamp_at
 from broker.cli.resetting import Target, new_offset
@@ -18,6 +18,7 @@ from broker.settings.show import documentation
 from protocol.record_codec import Record, encode_batch
 
 RUN = CliRunner()
+app = mount(None)
 
 
 @pytest.fixture(autouse=True)
