@@ -134,7 +134,7 @@ class FileWal:
     # -- life
 
     async def recover(self, trim_lsn: int) -> Sequence[WalRecord]:
-        """See the port. The payloads are copies of their own: a view of one small frame would hold its whole segment."""
+        """See the port. The payloads are copies: a view of one small frame would hold its whole segment."""
         if self.recovered is not None:
             raise Invalid("the WAL was recovered already")
         self._old = list(await self._device.list_segments())
