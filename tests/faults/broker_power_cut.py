@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from broker.embedded import SMALL, BrokerThread
@@ -92,10 +92,23 @@ def load(bootstrap: str, messages: int, rng: random.Random, promises: Promises) 
         if number % 100 == 99:
             producer.flush(30)
             partition = number // 100 % PARTITIONS
-            consumer.commit(offsets=[TopicPartition(TOPIC, partition, number // PARTITIONS)], asynchronous=False)
+            commit(consumer, TopicPartition(TOPIC, partition, number // PARTITIONS))
             promises.commits.append((time.monotonic_ns(), partition, number // PARTITIONS))
     producer.flush(30)
     consumer.close()
+
+
+def commit(consumer: Consumer, position: TopicPartition) -> None:
+    """Commit and wait for the answer; a coordinator that is still loading is asked again."""
+    for _ in range(100):
+        try:
+            consumer.commit(offsets=[position], asynchronous=False)
+            return
+        except KafkaException as error:
+            if error.args[0].code() not in (KafkaError._WAIT_COORD, KafkaError.COORDINATOR_LOAD_IN_PROGRESS):
+                raise
+            time.sleep(0.1)
+    raise TimeoutError("the group has no coordinator")
 
 
 def check(data: Path, promises: Promises, before_ns: int) -> str:
@@ -118,7 +131,7 @@ def look(bootstrap: str, acked: dict[tuple[int, int], bytes], committed: dict[in
             consumer.assign([TopicPartition(TOPIC, partition, low)])
             expected = low
             while expected < high:
-                batch = consumer.consume(500, timeout=20)
+                batch = consumer.consume(min(500, high - expected), timeout=20)
                 if not batch:
                     return f"partition {partition} cannot be read at {expected}, its end is {high}"
                 for message in batch:
