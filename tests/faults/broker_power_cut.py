@@ -57,21 +57,24 @@ class RecordedBroker(WeirProcess):
 
 
 def run(directory: Path, messages: int, rng: random.Random, *, lying: bool = False) -> tuple[list[Event], Promises]:
-    """Produce and commit against a recorded broker, kill it in the middle of it; its events and its promises."""
+    """Produce and commit against a recorded broker, kill it, the same again on what it left; events and promises."""
     data, log = directory / "weir" / "data", directory / "events"
     env = recording(recorder(directory), data, log, sync_delay_us=2000)
     prefix = ("env", *(f"{name}={env[name]}" for name in env if name == "LD_PRELOAD" or name.startswith("RECORDER_")))
     RecordedBroker.lying = lying
     promises = Promises()
     with RecordedBroker(directory / "weir", settings=SETTINGS, prefix=prefix) as weir:
-        admin = AdminClient({"bootstrap.servers": weir.bootstrap})
+        admin = AdminClient({"bootstrap.servers": weir.bootstrap, "log_level": 3})
         admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])[TOPIC].result(30)
-        load(weir.bootstrap, messages, rng, promises)
+        load(weir.bootstrap, range(messages // 2), rng, promises)
+        weir.kill9()
+        weir.start()
+        load(weir.bootstrap, range(messages // 2, messages), rng, promises)
         weir.kill9()
     return read_log(log), promises
 
 
-def load(bootstrap: str, messages: int, rng: random.Random, promises: Promises) -> None:
+def load(bootstrap: str, numbers: range, rng: random.Random, promises: Promises) -> None:
     """Numbered records in small batches, with a synchronous offset commit now and then."""
 
     def delivered(error: KafkaError | None, message: Message) -> None:
@@ -83,9 +86,10 @@ def load(bootstrap: str, messages: int, rng: random.Random, promises: Promises) 
         assert value is not None
         promises.records.append((time.monotonic_ns(), partition, offset, value))
 
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0, "enable.idempotence": True})
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": GROUP, "enable.auto.commit": False})
-    for number in range(messages):
+    common = {"bootstrap.servers": bootstrap, "log_level": 3}
+    producer = Producer({**common, "linger.ms": 0, "enable.idempotence": True})
+    consumer = Consumer({**common, "group.id": GROUP, "enable.auto.commit": False})
+    for number in numbers:
         value = b"%06d" % number + bytes([number % 256]) * rng.randint(0, 3000)
         producer.produce(TOPIC, value, partition=number % PARTITIONS, on_delivery=delivered)
         producer.poll(0 if number % 5 else 0.003)
@@ -123,7 +127,15 @@ def check(data: Path, promises: Promises, before_ns: int) -> str:
 
 
 def look(bootstrap: str, acked: dict[tuple[int, int], bytes], committed: dict[int, int]) -> str:
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": GROUP, "enable.auto.commit": False})
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": GROUP,
+            "enable.auto.commit": False,
+            "fetch.wait.max.ms": 20,
+            "log_level": 3,  # not each time that the broker of an image ends
+        }
+    )
     try:
         found: dict[tuple[int, int], bytes] = {}
         for partition in range(PARTITIONS):

@@ -7,5 +7,5 @@ from broker.cli import main
 from tests.faults.journal_program import AckBeforeSync
 
 if __name__ == "__main__":
-    broker.adapters.FolderWalDevice = AckBeforeSync  # type: ignore[misc]
+    broker.adapters.FolderWalDevice = AckBeforeSync  # type: ignore[attr-defined]
     main()
