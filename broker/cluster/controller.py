@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from random import Random
-from typing import NamedTuple, Protocol
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from broker.cluster.creation import (
     Assignment,
@@ -84,6 +85,25 @@ Decide = Callable[[Mapping[str, str], bool], Mapping[str, str]]
 """From the overrides in force and whether the topic is internal to the new overrides; raises Refused."""
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+_Change = Callable[Concatenate["Controller", P], Coroutine[Any, Any, T]]
+
+
+def _to_its_end(change: _Change[P, T]) -> _Change[P, T]:
+    """A change goes on when the client that asked for it disconnects and its request is cancelled: half of it may be
+    in the metadata already, and an image that never hears of it would be wrong for good."""
+
+    @functools.wraps(change)
+    async def run(self: Controller, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        task = asyncio.get_running_loop().create_task(change(self, *args, **kwargs), name=change.__name__)
+        self._under_way[task] = None
+        task.add_done_callback(self._change_ended)
+        return await asyncio.shield(task)
+
+    return run
+
+
 class Controller:
     """Owns the current image. `subscribe` before `start`; `start` before anything else."""
 
@@ -108,6 +128,7 @@ class Controller:
         self._change = asyncio.Lock()
         self._listeners: list[Callable[[ImageChange], None]] = []
         self._reopening = False
+        self._under_way: dict[asyncio.Task[Any], None] = {}
         self._image = ClusterImage(0, "", (endpoint,), BrokerLayers(settings))
 
     @property
@@ -147,6 +168,7 @@ class Controller:
 
     # Topics
 
+    @_to_its_end
     async def create_topics(
         self, requests: Sequence[TopicRequest], *, validate_only: bool = False
     ) -> list[Created | Refused]:
@@ -154,6 +176,7 @@ class Controller:
         async with self._change:
             return await self._create(requests, validate_only)
 
+    @_to_its_end
     async def create_missing(self, names: Sequence[str]) -> dict[str, Refused]:
         """Auto-creation with the defaults; those refused. A name that exists by now counts as created."""
         async with self._change:
@@ -181,6 +204,7 @@ class Controller:
             topic = self._image.topics[name]
         return topic
 
+    @_to_its_end
     async def delete_topics(self, topics: Sequence[TopicImage]) -> None:
         """Delete topics of the image, all or none. Raises Retry, OutcomeUnknown."""
         async with self._change:
@@ -191,6 +215,7 @@ class Controller:
             self._publish(image, deleted=gone)
             await self._host.drop(stream_ids)
 
+    @_to_its_end
     async def create_partitions(
         self, name: str, count: int, assignments: Sequence[Assignment] | None, *, validate_only: bool
     ) -> None:
@@ -279,6 +304,7 @@ class Controller:
 
     # Configs
 
+    @_to_its_end
     async def alter_topic_configs(self, name: str, decide: Decide, *, validate_only: bool) -> None:
         """Change the overrides of a topic; in force when this returns. Raises Refused, Retry, OutcomeUnknown."""
         async with self._change:
@@ -294,6 +320,7 @@ class Controller:
             image = self._image.with_topics(revision, [topic.stored()._replace(configs=overrides)])
             self._publish(image, reconfigured=[image.topics[name]])
 
+    @_to_its_end
     async def alter_broker_configs(self, name: str, decide: Decide, *, validate_only: bool) -> None:
         """Change dynamic configs of this broker (its number) or of all brokers (""). Raises as for topics."""
         async with self._change:
@@ -312,6 +339,11 @@ class Controller:
         return BrokerLayers(self._settings, stored.get(str(self._endpoint.node_id)), stored.get(""))
 
     # Publishing
+
+    def _change_ended(self, task: asyncio.Task[Any]) -> None:
+        del self._under_way[task]
+        if not task.cancelled():
+            task.exception()  # told to whoever asked, if that one is still there
 
     def _publish(
         self,

@@ -49,9 +49,9 @@ def recording(library: Path, folder: Path, log: Path, *, sync_delay_us: int = 0)
     return {
         **os.environ,
         "LD_PRELOAD": str(library.resolve()),
-        "WEIR_RECORD_FOLDER": str(inside),
-        "WEIR_RECORD_LOG": str(outside),
-        "WEIR_RECORD_SYNC_US": str(sync_delay_us),
+        "RECORDER_FOLDER": str(inside),
+        "RECORDER_LOG": str(outside),
+        "RECORDER_SYNC_US": str(sync_delay_us),
     }
 
 

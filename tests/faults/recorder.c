@@ -1,8 +1,8 @@
 /* Preloaded into a process: records everything that changes files below one folder, in order, with content.
  *
- * WEIR_RECORD_FOLDER   the folder, an absolute path without symbolic links
- * WEIR_RECORD_LOG      the log to append to, outside of the folder
- * WEIR_RECORD_SYNC_US  optional: every fsync and fdatasync takes this much longer, as on a slow disk
+ * RECORDER_FOLDER   the folder, an absolute path without symbolic links
+ * RECORDER_LOG      the log to append to, outside of the folder
+ * RECORDER_SYNC_US  optional: every fsync and fdatasync takes this much longer, as on a slow disk
  *
  * One event per change, written before the call that made it returns, so that whatever the process says to others
  * comes after the events it rests on. An event: u64 time (CLOCK_MONOTONIC, ns), u32 kind, u32 length of the name, u64
@@ -50,14 +50,14 @@ static int log_fd = -1;
 static long sync_us;
 
 __attribute__((constructor)) static void begin(void) {
-    const char *where = getenv("WEIR_RECORD_FOLDER"), *log = getenv("WEIR_RECORD_LOG"), *delay = getenv("WEIR_RECORD_SYNC_US");
+    const char *where = getenv("RECORDER_FOLDER"), *log = getenv("RECORDER_LOG"), *delay = getenv("RECORDER_SYNC_US");
     if (!where || !log) return;
     folder_length = strlen(where);
     if (folder_length + 2 > sizeof folder) return;
     memcpy(folder, where, folder_length + 1);
     sync_us = delay ? atol(delay) : 0;
     log_fd = (int)syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    if (log_fd < 0) { perror("WEIR_RECORD_LOG"); _exit(97); }
+    if (log_fd < 0) { perror("RECORDER_LOG"); _exit(97); }
     /* High, so that programs which close or expect low descriptors do not meet it. */
     int high = fcntl(log_fd, F_DUPFD_CLOEXEC, 900);
     if (high >= 0) { close(log_fd); log_fd = high; }

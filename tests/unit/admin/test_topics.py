@@ -262,3 +262,28 @@ async def test_described_cluster() -> None:
         assert (await world.ask(60, body)).error_code == ErrorCode.MISMATCHED_ENDPOINT_TYPE
         body["endpoint_type"] = 3
         assert (await world.ask(60, body)).error_code == ErrorCode.UNSUPPORTED_ENDPOINT_TYPE
+
+
+async def test_a_change_comes_to_its_end_when_its_client_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that is cancelled after its transaction must not leave an image that never hears of it."""
+    async with admin_world() as world:
+        store = world.cluster._store
+        written = store.create_topics
+        committed, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(*arguments: Any) -> Any:
+            result = await written(*arguments)
+            committed.set()
+            await go_on.wait()
+            return result
+
+        monkeypatch.setattr(store, "create_topics", slow)
+        first = asyncio.create_task(world.cluster.ensure_internal(CONSUMER_OFFSETS))
+        await committed.wait()
+        first.cancel()
+        await asyncio.wait([first])
+        assert first.cancelled()
+        go_on.set()
+        topic = await world.cluster.ensure_internal(CONSUMER_OFFSETS)
+        assert world.image.topics[CONSUMER_OFFSETS] == topic
+        assert NO_LEADER not in topic.leader_ids
