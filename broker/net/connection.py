@@ -119,7 +119,7 @@ class Connection(asyncio.BufferedProtocol):
         self.listener.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """A request under way goes on to its end, as in Kafka: half a topic creation would be worse than a whole one."""
+        """A request under way goes on to its end, as in Kafka: half a topic creation is worse than a whole one."""
         self.closed = True
         if self.waiting is not None:
             self.waiting.cancel()
