@@ -5,6 +5,7 @@ The simulation builds an `Adapters` of its own; everything behind it is unmodifi
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -12,13 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broker.settings import Settings
+from s3stream.errors import OutcomeUnknown, Retry, StreamError
 from s3stream.meta.sqlite import open_sqlite
 from s3stream.ports import Clock, Database, ObjectStore, WalDevice
 from s3stream.stores import StoreSettings, open_store
+from s3stream.stores.probe import ProbeReport, probe_store
 from s3stream.wal.device_folder import FolderWalDevice
 from s3stream.wal.device_memory import MemoryWalDevice
 
 MEMORY = "memory:"
+_PROBE_ATTEMPTS = 3
+_PROBE_REQUESTS_IN_ROW = 3
+"""Time limits of single requests that a whole probe (some twenty small requests) may take."""
 
 
 class SystemClock:
@@ -64,12 +70,48 @@ async def open_adapters(settings: Settings) -> Adapters:
         device = FolderWalDevice(Path(wal.directory) if wal.directory else data_dir / "wal", wal.segment_size_bytes)
     database = await open_sqlite(":memory:" if in_memory else data_dir / "metadata.db")
     try:
-        store = await open_store(store_url(settings), store_settings(settings))
+        store = await _open_usable_store(settings, rng)
     except BaseException:
         await database.close()
         await device.close()
         raise
     return Adapters(SystemClock(), rng, f"{rng.getrandbits(64):016x}", device, store, database)
+
+
+async def _open_usable_store(settings: Settings, rng: random.Random) -> ObjectStore:
+    """The store, and a bucket only after it has shown that it can carry what is promised. Invalid with the reason if it
+    cannot, Retry if it does not answer in time."""
+    url, limit_s = store_url(settings), settings.store.request_timeout_ms / 1000
+    try:
+        async with asyncio.timeout(limit_s):
+            store = await open_store(url, store_settings(settings))
+    except TimeoutError as error:
+        raise Retry(f"the object store {url} does not answer within {limit_s:g} s") from error
+    if not url.startswith("s3:"):
+        return store  # ours, and tested: memory and folders
+    try:
+        report = await _probe(store, rng, url, limit_s * _PROBE_REQUESTS_IN_ROW)
+        report.require(put_if_absent=False)
+    except BaseException:
+        await store.close()
+        raise
+    return store
+
+
+async def _probe(store: ObjectStore, rng: random.Random, url: str, limit_s: float) -> ProbeReport:
+    """Asked again when the store was merely busy."""
+    last: StreamError = Retry("no answer")
+    try:
+        async with asyncio.timeout(limit_s):
+            for attempt in range(_PROBE_ATTEMPTS):
+                await asyncio.sleep(attempt)
+                try:
+                    return await probe_store(store, f"{rng.getrandbits(64):016x}")
+                except (Retry, OutcomeUnknown) as error:
+                    last = error
+    except TimeoutError as error:
+        raise Retry(f"the object store {url} stopped answering at its probe, within {limit_s:g} s: {last}") from error
+    raise Retry(f"the object store {url} is not fit to start on: {last}") from last
 
 
 def store_url(settings: Settings) -> str:

@@ -4,11 +4,11 @@ ignore it, which shows only when it is tried."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
-from s3stream.errors import AlreadyExists, Invalid, NotFound, OutcomeUnknown, Retry
+from s3stream.errors import AlreadyExists, Invalid, NotFound, OutcomeUnknown, Retry, StreamError
 from s3stream.ports import ObjectStore
 
 _WRITERS = 8
@@ -38,22 +38,27 @@ class ProbeReport(NamedTuple):
 
 
 async def probe_store(store: ObjectStore, token: str) -> ProbeReport:
-    """Try everything on keys under `probe/<token>/`, which must be random, and remove them. Retry if the store does not
-    answer well enough to tell; Invalid if it refuses outright (credentials)."""
+    """Try everything on keys under `probe/<token>/`, which must be random, and remove them. Retry or OutcomeUnknown if
+    the store does not answer well enough to tell; Invalid if it refuses outright (credentials). Cancelled, it leaves
+    them (four small objects at most): a store that hangs would not remove them either."""
     prefix = f"probe/{token}/"
     async with _removed_after(store, prefix):
         checks = (_check_read, _check_range, _check_overwrite, _check_list, _check_delete)
-        found = [await check(store, prefix) for check in checks]
+        found = [await _problem(check, store, prefix) for check in checks]
         absent_problem = await _check_put_if_absent(store, prefix) or await _check_race(store, prefix)
     return ProbeReport(tuple(filter(None, found)), absent_problem)
 
 
+async def _problem(check: Callable[[ObjectStore, str], Awaitable[str]], store: ObjectStore, prefix: str) -> str:
+    try:
+        return await check(store, prefix)
+    except NotFound as error:
+        return f"an object is missing right after its PUT: {error}"
+
+
 async def _check_read(store: ObjectStore, prefix: str) -> str:
     await store.put(prefix + "read", [_BODY[:5], _BODY[5:]])
-    try:
-        content = bytes(await store.get(prefix + "read"))
-    except NotFound:
-        return "an object is missing right after its PUT"
+    content = bytes(await store.get(prefix + "read"))
     return "" if content == _BODY else f"an object of {len(_BODY)} bytes reads back as {len(content)} other bytes"
 
 
@@ -126,7 +131,11 @@ async def _check_race(store: ObjectStore, prefix: str) -> str:
 
 @asynccontextmanager
 async def _removed_after(store: ObjectStore, prefix: str) -> AsyncIterator[None]:
+    keys = [prefix + name for name in ("read", "list", "absent", "race")]
     try:
         yield
-    finally:
-        await store.delete([prefix + name for name in ("read", "list", "absent", "race")])
+    except Exception:
+        with suppress(StreamError):  # what went wrong before says more
+            await store.delete(keys)
+        raise
+    await store.delete(keys)

@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that choose the broker."""
     parser.add_argument("--broker", choices=("weir", "kafka"), default="weir", help="the process under test")
     parser.add_argument("--store", choices=("folder", "minio", "ceph"), default="folder", help="Weir's object store")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of Weir's")
     parser.add_argument("--directory", type=Path, help="keep data and logs here (default: a temporary directory)")
 
 
@@ -55,7 +56,9 @@ def running(arguments: argparse.Namespace) -> Iterator[tuple[Broker, S3Service |
             if arguments.broker == "kafka":
                 broker = KafkaProcess(directory / "kafka")
             else:
-                broker = WeirProcess(directory / "weir", store=Store(service))
+                broker = WeirProcess(
+                    directory / "weir", store=Store(service), settings=dict(pair.split("=", 1) for pair in arguments.set)
+                )
             stack.enter_context(broker)
             yield broker, service, directory
     except BaseException:

@@ -57,12 +57,16 @@ def port_open(port: int) -> bool:
 
 
 class Child:
-    """One child process in its own session, its output in a log file (appended across restarts)."""
+    """One child process in its own session, its output in a log file (appended across restarts). It gets our environment
+    and `env`, but none of our variables that start with `without`."""
 
-    def __init__(self, command: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None, without: str = ""
+    ) -> None:
         self.command = [str(part) for part in command]
         self.log = log
         self.env = dict(env or {})
+        self.without = without
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -80,13 +84,14 @@ class Child:
         if self.running:
             raise StartError(f"{self.command[0]} is already running as pid {self.pid}")
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        ours = {k: v for k, v in os.environ.items() if not (self.without and k.startswith(self.without))}
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self.env},
+                env={**ours, **self.env},
                 start_new_session=True,
             )
         _live.add(self)

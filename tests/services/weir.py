@@ -38,7 +38,8 @@ class WeirProcess(Service):
         self.bootstrap = f"127.0.0.1:{self.port}"
         self.directory.mkdir(parents=True, exist_ok=True)
         self.log = self.directory / "weir.log"
-        self.child = Child(self.command(), self.log, env=self.environment())
+        # Variables of the tests (WEIR_TESTS_CACHE, WEIR_MINIO) would be unknown settings to it.
+        self.child = Child(self.command(), self.log, env=self.environment(), without="WEIR_")
 
     def command(self) -> list[str]:
         """The command that starts it."""
