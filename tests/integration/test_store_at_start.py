@@ -1,4 +1,4 @@
-"""A broker starts only on a store that shows that it can carry what is promised; else it says why and leaves nothing."""
+"""A broker starts only on a store that can carry what is promised; else it says why and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ async def test_a_busy_bucket_is_asked_again(tmp_path: Path, monkeypatch: pytest.
         pass
     store = Busy()
     opens(monkeypatch, store)
-    with pytest.raises(Retry, match="not fit to start on: (SlowDown|InternalError)"):
+    with pytest.raises(Retry, match=r"not fit to start on: (SlowDown|InternalError)"):
         await Broker(settings(tmp_path, store_url="s3://weir")).start()
     assert store.closed
 

@@ -57,7 +57,9 @@ def running(arguments: argparse.Namespace) -> Iterator[tuple[Broker, S3Service |
                 broker = KafkaProcess(directory / "kafka")
             else:
                 broker = WeirProcess(
-                    directory / "weir", store=Store(service), settings=dict(pair.split("=", 1) for pair in arguments.set)
+                    directory / "weir",
+                    store=Store(service),
+                    settings=dict(pair.split("=", 1) for pair in arguments.set),
                 )
             stack.enter_context(broker)
             yield broker, service, directory

@@ -57,8 +57,10 @@ def port_open(port: int) -> bool:
 
 
 class Child:
-    """One child process in its own session, its output in a log file (appended across restarts). It gets our environment
-    and `env`, but none of our variables that start with `without`."""
+    """One child process in its own session, its output in a log file (appended across restarts).
+
+    It gets our environment and `env`, but none of our variables that start with `without`.
+    """
 
     def __init__(
         self, command: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None, without: str = ""
