@@ -26,8 +26,10 @@ from tests.services.process import Child
 
 TOPIC = "syslog"
 SOURCES = 4
+# No queue of the action's own: its worker puts back what was not sent, and a full one then waits for itself.
 _CONFIG = """global(workDirectory="{work}" processInternalMessages="off")
-main_queue(queue.type="FixedArray" queue.size="200000" queue.dequeueBatchSize="2000")
+main_queue(queue.type="FixedArray" queue.size="200000" queue.dequeueBatchSize="2000" queue.fullDelayMark="190000"
+  queue.timeoutEnqueue="60000" queue.timeoutShutdown="60000")
 module(load="imfile")
 module(load="omkafka")
 template(name="line" type="string" string="%msg%")
@@ -36,9 +38,7 @@ template(name="source" type="string" string="%syslogtag%")
 action(type="omkafka" topic="{topic}" broker=["{bootstrap}"] template="line" dynaKey="on" key="source"
   confParam=[{parameters}]
   resubmitOnFailure="on" keepFailedMessages="on" failedMsgFile="{work}/failed.txt" closeTimeout="60000"
-  action.resumeRetryCount="-1" action.resumeInterval="1"
-  queue.type="LinkedList" queue.size="200000" queue.dequeueBatchSize="2000" queue.timeoutEnqueue="600000"
-  queue.timeoutShutdown="60000")
+  action.resumeRetryCount="-1" action.resumeInterval="1")
 """
 _INPUT = 'input(type="imfile" file="{work}/source-{n}.log" tag="s{n}" severity="info" facility="local7")\n'
 
