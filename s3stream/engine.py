@@ -132,6 +132,11 @@ class StreamEngine:
         return self._appends.tail_bytes
 
     @property
+    def max_append_bytes(self) -> int:
+        """The largest payload of one append; the caller refuses a larger one before it assigns an offset."""
+        return self._appends.wal.max_payload_bytes
+
+    @property
     def streams_open(self) -> int:
         return len(self._streams)
 

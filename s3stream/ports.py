@@ -113,6 +113,9 @@ class Wal(Protocol):
     across epochs.
     """
 
+    max_payload_bytes: int
+    """A larger payload fits nowhere: whoever appends refuses it before it gets an offset."""
+
     async def recover(self, trim_lsn: int) -> Sequence[WalRecord]:
         """Every acknowledged frame at or above `trim_lsn`, in LSN order. Corrupt when one of them does not verify."""
         ...

@@ -106,12 +106,12 @@ class PartitionLog:
         """
         config = self.topic.config
         try:
-            header = validate_produce_batch(records, max_batch_bytes=config.max_message_bytes)
+            header = validate_produce_batch(records, max_batch_bytes=self.topic.max_batch_bytes)
             if header.max_timestamp_is_unset:
                 repair_max_timestamp(records)
                 header = parse_batch_header(records)
             if config.compression_type != "producer":
-                records, header = as_topic_codec(records, header, config)
+                records, header = as_topic_codec(records, header, config, self.topic.max_batch_bytes)
         except InvalidBatch as error:
             return Appended(error.error_code, message=error.message)
         if header.producer_id >= 0:

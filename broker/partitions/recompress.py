@@ -14,7 +14,9 @@ from protocol.record_codec import encode_batch, iter_records
 _CODECS = {"uncompressed": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 
 
-def as_topic_codec(batch: memoryview, header: BatchHeader, config: TopicConfig) -> tuple[memoryview, BatchHeader]:
+def as_topic_codec(
+    batch: memoryview, header: BatchHeader, config: TopicConfig, max_bytes: int
+) -> tuple[memoryview, BatchHeader]:
     """The batch in the codec of `config`, itself if it already is. Raises InvalidBatch."""
     codec = _CODECS[config.compression_type]
     if header.codec == codec:
@@ -28,10 +30,10 @@ def as_topic_codec(batch: memoryview, header: BatchHeader, config: TopicConfig) 
         transactional=header.is_transactional,
         level=config.compression_level,
     )
-    if len(encoded) > config.max_message_bytes:
+    if len(encoded) > max_bytes:
         raise InvalidBatch(
             ErrorCode.MESSAGE_TOO_LARGE,
-            f"batch of at most {config.max_message_bytes} bytes expected, {len(encoded)} as {config.compression_type}",
+            f"batch of at most {max_bytes} bytes expected, {len(encoded)} as {config.compression_type}",
         )
     written = memoryview(encoded)
     return written, parse_batch_header(written)

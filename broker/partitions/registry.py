@@ -17,14 +17,19 @@ if TYPE_CHECKING:
 class TopicLogs:
     """One topic's logs by index (None: not led here) and its effective config."""
 
-    __slots__ = ("config", "internal", "logs", "name", "topic_id")
+    __slots__ = ("config", "internal", "logs", "max_batch_bytes", "name", "topic_id")
 
-    def __init__(self, name: str, topic_id: bytes, config: TopicConfig, internal: bool) -> None:
+    def __init__(self, name: str, topic_id: bytes, config: TopicConfig, internal: bool, max_append_bytes: int) -> None:
         self.name = name
         self.topic_id = topic_id
-        self.config = config
         self.internal = internal
+        self.configure(config, max_append_bytes)
         self.logs: list[PartitionLog | None] = []
+
+    def configure(self, config: TopicConfig, max_append_bytes: int) -> None:
+        """Effective from the next batch on. What the WAL cannot hold is too large whatever `max.message.bytes` says."""
+        self.config = config
+        self.max_batch_bytes = min(config.max_message_bytes, max_append_bytes)
 
     def get(self, index: int) -> PartitionLog | None:
         return self.logs[index] if 0 <= index < len(self.logs) else None
@@ -64,7 +69,9 @@ class Partitions:
                 continue  # deleted meanwhile: the metadata no longer has it
             topic = self.by_key.get(asked.topic)
             if topic is None or topic.topic_id != asked.topic_id.bytes:
-                topic = TopicLogs(asked.topic, asked.topic_id.bytes, asked.config, asked.internal)
+                topic = TopicLogs(
+                    asked.topic, asked.topic_id.bytes, asked.config, asked.internal, self._engine.max_append_bytes
+                )
                 self.by_key[asked.topic] = topic
                 self.by_key[topic.topic_id] = topic
             topic.logs.extend([None] * (asked.partition + 1 - len(topic.logs)))
@@ -99,4 +106,4 @@ class Partitions:
         for changed in change.reconfigured:
             topic = self.by_key.get(changed.name)
             if topic is not None:
-                topic.config = changed.config
+                topic.configure(changed.config, self._engine.max_append_bytes)
