@@ -23,8 +23,9 @@ from s3stream.wal.device_memory import MemoryWalDevice
 
 MEMORY = "memory:"
 _PROBE_ATTEMPTS = 3
-_PROBE_REQUESTS_IN_ROW = 3
-"""Time limits of single requests that a whole probe (some twenty small requests) may take."""
+_PROBE_PAUSE_S = 0.5
+_PROBE_TIME_LIMITS = 3
+"""How often the time limit of one request a whole probe may take: some twenty small requests."""
 
 
 class SystemClock:
@@ -81,16 +82,12 @@ async def open_adapters(settings: Settings) -> Adapters:
 async def _open_usable_store(settings: Settings, rng: random.Random) -> ObjectStore:
     """The store, and a bucket only after it has shown that it can carry what is promised. Invalid with the reason if it
     cannot, Retry if it does not answer in time."""
-    url, limit_s = store_url(settings), settings.store.request_timeout_ms / 1000
-    try:
-        async with asyncio.timeout(limit_s):
-            store = await open_store(url, store_settings(settings))
-    except TimeoutError as error:
-        raise Retry(f"the object store {url} does not answer within {limit_s:g} s") from error
+    url = store_url(settings)
+    store = await open_store(url, store_settings(settings))
     if not url.startswith("s3:"):
         return store  # ours, and tested: memory and folders
     try:
-        report = await _probe(store, rng, url, limit_s * _PROBE_REQUESTS_IN_ROW)
+        report = await _probe(store, rng, url, _PROBE_TIME_LIMITS * settings.store.request_timeout_ms / 1000)
         report.require(put_if_absent=False)
     except BaseException:
         await store.close()
@@ -104,7 +101,7 @@ async def _probe(store: ObjectStore, rng: random.Random, url: str, limit_s: floa
     try:
         async with asyncio.timeout(limit_s):
             for attempt in range(_PROBE_ATTEMPTS):
-                await asyncio.sleep(attempt)
+                await asyncio.sleep(attempt * _PROBE_PAUSE_S)
                 try:
                     return await probe_store(store, f"{rng.getrandbits(64):016x}")
                 except (Retry, OutcomeUnknown) as error:

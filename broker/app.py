@@ -179,7 +179,9 @@ class Broker:
             ),
         )
         report = await engine.start()
-        self._closers.push_async_callback(engine.close, upload=True)
+        self._closers.push_async_callback(
+            engine.close, upload=True, timeout_s=settings.network.shutdown_timeout_ms / 1000
+        )
         _log.info("recovered", extra=report._asdict())
         return engine
 

@@ -31,9 +31,14 @@ class Retrying:
         mend that and nothing acknowledged may be dropped meanwhile.
         """
         backoff = Backoff(self._base_ms, self._max_ms, self._rng)
+        clock = asyncio.get_running_loop().time
+        started = clock()
         while True:
             try:
-                return await call()
+                result = await call()
+                if backoff.tries:
+                    _log.warning("%s: through at try %d, after %.1f s", what, backoff.tries + 1, clock() - started)
+                return result
             except (Retry, OutcomeUnknown) as error:
                 failure: Retry | OutcomeUnknown = error
             except NotFound:

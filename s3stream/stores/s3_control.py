@@ -14,7 +14,7 @@ from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.loaders import create_loader
 
-from s3stream.errors import Invalid, NotFound, StreamError
+from s3stream.errors import Invalid, NotFound, OutcomeUnknown, Retry, StreamError
 from s3stream.ports import ObjectInfo
 from s3stream.stores.s3_errors import classify_control, classify_status
 from s3stream.stores.settings import Credentials, S3Location, StoreSettings
@@ -42,10 +42,11 @@ class S3Control:
         self._client: Any = None
 
     async def ensure_bucket(self) -> None:
-        """Invalid if the bucket is not there and may not be made, or may not be used."""
+        """Invalid if the bucket is not there and may not be made, or may not be used; Retry if a store that can be
+        connected to has not answered after one time limit."""
         name = self._location.bucket
         try:
-            await self._call("head_bucket", f"bucket {name}", writes=False, Bucket=name)
+            await self._call("head_bucket", f"bucket {name}", writes=False, rounds=1, Bucket=name)
             return
         except NotFound as error:
             if not self._location.create_bucket:
@@ -98,12 +99,16 @@ class S3Control:
     async def close(self) -> None:
         await self._stack.aclose()
 
-    async def _call(self, name: str, what: str, *, writes: bool, **arguments: Any) -> Any:
+    async def _call(self, name: str, what: str, *, writes: bool, rounds: int = _ATTEMPTS, **arguments: Any) -> Any:
+        limit_s = rounds * self._settings.request_timeout_ms / 1000
         try:
             client = await self._open()
-            async with asyncio.timeout(_ATTEMPTS * self._settings.request_timeout_ms / 1000):
+            async with asyncio.timeout(limit_s):
                 return await getattr(client, name)(**arguments)
-        except (ClientError, BotoCoreError, OSError, TimeoutError) as error:
+        except TimeoutError as error:
+            text = f"{what}: {self._location.endpoint or 'AWS'} gave no answer within {limit_s:g} s"
+            raise (OutcomeUnknown(text) if writes else Retry(text)) from error
+        except (ClientError, BotoCoreError, OSError) as error:
             kind: StreamError = classify_control(error, what, writes=writes)
             raise kind from error
 
