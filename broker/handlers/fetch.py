@@ -266,7 +266,7 @@ def _by_topic(answers: list[PartitionAnswer], version: int, isolation_level: int
                 high_watermark,
                 high_watermark,
                 start_offset,
-                aborted if not answer.error else None,
+                aborted if not answer.error else (),
                 -1,
                 answer.records,
                 answer.diverging,
