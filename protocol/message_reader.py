@@ -225,9 +225,7 @@ def _read_string_size(b: bytes, p: int) -> tuple[int, int]:
 def _checked_count(b: bytes, count: int, p: int) -> tuple[int, int]:
     if p > len(b):
         raise IndexError
-    if count < -1:
-        raise MalformedRequest(f"length from -1 expected, got {count}")
-    return count, p
+    return count, p  # any negative number is null, as in Kafka
 
 
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)

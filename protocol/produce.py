@@ -68,8 +68,6 @@ def _parse_legacy(buf: memoryview, pos: int) -> ProduceRequest:
     transactional_id = None
     if size >= 0:
         transactional_id, pos = _text(buf, pos, size)
-    elif size != -1:
-        raise MalformedRequest(f"length of transactional id from -1 expected, got {size}")
     acks, timeout_ms, topic_count = _ACKS_TIMEOUT_COUNT(buf, pos)
     pos += 10
     _check_count("topics", topic_count, end - pos)
@@ -92,10 +90,8 @@ def _parse_legacy(buf: memoryview, pos: int) -> ProduceRequest:
                     raise MalformedRequest(f"records of {size} bytes expected, got {end - pos}")
                 partitions.append((index, buf[pos:stop]))
                 pos = stop
-            elif size == -1:
-                partitions.append((index, None))
             else:
-                raise MalformedRequest(f"length of records from -1 expected, got {size}")
+                partitions.append((index, None))
         topics.append((name, partitions))
     return ProduceRequest(transactional_id, acks, timeout_ms, topics)
 
