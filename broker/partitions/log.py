@@ -230,6 +230,8 @@ class PartitionLog:
         """
         if epoch == self.leader_epoch:
             return epoch, self.stream.durable_end
+        if epoch < 0:
+            return -1, -1
         higher = next(((e, start) for e, start in history if e > epoch), None)
         if higher is None:
             return -1, -1
