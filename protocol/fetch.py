@@ -49,19 +49,16 @@ class FetchRequest:
 
 
 def parse_fetch_request(version: int, buf: memoryview, offset: int) -> FetchRequest:
-    """The Fetch request body that fills `buf[offset:]`; holds no view of it. Raises MalformedRequest for anything else,
-    UnsupportedVersion."""
+    """The Fetch request body at `buf[offset:]`; holds no view of it, and what follows the body is not looked at, as in
+    Kafka. Raises MalformedRequest for anything else, UnsupportedVersion."""
     if not MIN_VERSION <= version <= MAX_VERSION:
         raise UnsupportedVersion(f"Fetch version {MIN_VERSION} to {MAX_VERSION} expected, got {version}")
     try:
-        request, pos = (_parse_flexible if version >= _FLEXIBLE_FROM else _parse_legacy)(version, buf, offset)
+        return (_parse_flexible if version >= _FLEXIBLE_FROM else _parse_legacy)(version, buf, offset)
     except (struct.error, IndexError):
         raise MalformedRequest(f"Fetch version {version}: more than {len(buf) - offset} bytes expected") from None
     except UnicodeDecodeError as error:
         raise MalformedRequest(f"Fetch version {version}: {error}") from None
-    if pos != len(buf):
-        raise MalformedRequest(f"Fetch version {version}: {pos - offset} bytes expected, got {len(buf) - offset}")
-    return request
 
 
 _INT16: Final = struct.Struct(">h").unpack_from
@@ -77,7 +74,7 @@ _PARTITION_12_UNTAGGED: Final = struct.Struct(">iiqiqix")
 _REPLICA_STATE_TAG: Final = 1
 
 
-def _parse_legacy(version: int, buf: memoryview, pos: int) -> tuple[FetchRequest, int]:
+def _parse_legacy(version: int, buf: memoryview, pos: int) -> FetchRequest:
     session_id, session_epoch, rack_id = 0, -1, ""
     if version >= 7:
         replica, max_wait_ms, min_bytes, max_bytes, isolation, session_id, session_epoch = _FIXED_7(buf, pos)
@@ -101,12 +98,9 @@ def _parse_legacy(version: int, buf: memoryview, pos: int) -> tuple[FetchRequest
             forgotten.append((name, None, struct.unpack_from(f">{partition_count}i", buf, pos)))
             pos += 4 * partition_count
     if version >= 11:
-        rack_id, pos = _legacy_text(buf, pos)
-    return (
-        FetchRequest(
-            replica, max_wait_ms, min_bytes, max_bytes, isolation, session_id, session_epoch, topics, forgotten, rack_id
-        ),
-        pos,
+        rack_id, _ = _legacy_text(buf, pos)
+    return FetchRequest(
+        replica, max_wait_ms, min_bytes, max_bytes, isolation, session_id, session_epoch, topics, forgotten, rack_id
     )
 
 
@@ -123,7 +117,7 @@ def _legacy_partitions(version: int, count: int, buf: memoryview, pos: int) -> t
     return [(index, -1, offset, -1, -1, size) for index, offset, size in rows], end
 
 
-def _parse_flexible(version: int, buf: memoryview, pos: int) -> tuple[FetchRequest, int]:
+def _parse_flexible(version: int, buf: memoryview, pos: int) -> FetchRequest:
     if version >= _REPLICA_STATE_FROM:
         replica = -1
         max_wait_ms, min_bytes, max_bytes, isolation, session_id, session_epoch = _FIXED_15(buf, pos)
@@ -150,14 +144,11 @@ def _parse_flexible(version: int, buf: memoryview, pos: int) -> tuple[FetchReque
         pos = skip_tagged_fields(buf, pos) if buf[pos] else pos + 1
     rack_id, pos = _compact_text(buf, pos)
     if buf[pos] and version >= _REPLICA_STATE_FROM:
-        replica, pos = _replica_id_tag(buf, pos)
+        replica = _replica_id_tag(buf, pos)
     else:
-        pos = skip_tagged_fields(buf, pos)
-    return (
-        FetchRequest(
-            replica, max_wait_ms, min_bytes, max_bytes, isolation, session_id, session_epoch, topics, forgotten, rack_id
-        ),
-        pos,
+        skip_tagged_fields(buf, pos)
+    return FetchRequest(
+        replica, max_wait_ms, min_bytes, max_bytes, isolation, session_id, session_epoch, topics, forgotten, rack_id
     )
 
 
@@ -182,10 +173,10 @@ def _flexible_partitions(count: int, buf: memoryview, pos: int) -> tuple[list[Re
     return partitions, pos
 
 
-def _replica_id_tag(buf: memoryview, pos: int) -> tuple[int, int]:
-    """The replica id in the tagged section at `pos` (-1 if it is not there) and the position after the section."""
+def _replica_id_tag(buf: memoryview, pos: int) -> int:
+    """The replica id in the tagged section at `pos`; -1 if it is not there."""
     replica = -1
-    end = skip_tagged_fields(buf, pos)
+    skip_tagged_fields(buf, pos)  # the section is whole
     count, pos = read_uvarint(buf, pos)
     for _ in range(count):
         tag, pos = read_uvarint(buf, pos)
@@ -196,7 +187,7 @@ def _replica_id_tag(buf: memoryview, pos: int) -> tuple[int, int]:
                 raise MalformedRequest(f"replica state expected, got {size} bytes")
             (replica,) = _INT32(buf, pos)
         pos += size
-    return replica, end
+    return replica
 
 
 def _legacy_count(name: str, buf: memoryview, pos: int) -> tuple[int, int]:

@@ -65,9 +65,7 @@ def parse_request_header(buf: memoryview) -> RequestHeader:
             pos += length
             if pos > len(buf):
                 raise MalformedRequest(f"client id of {length} bytes expected, got {len(buf) - 10}")
-            client_id = str(buf[10:pos], "utf-8")
-        elif length != -1:
-            raise MalformedRequest(f"client id length from -1 expected, got {length}")
+            client_id = str(buf[10:pos], "utf-8", "replace")  # as Kafka: a name in logs and groups, no more
         if flexible:
             if buf[pos]:
                 pos = skip_tagged_fields(buf, pos)

@@ -24,8 +24,8 @@ Reader = Callable[[bytes, int], tuple[Any, int]]
 """(buffer, position) -> (value, position after it)."""
 
 
-def read_message(reader: Reader, data: bytes, title: str) -> Any:
-    """The value that fills `data` exactly. Raises MalformedRequest, which names `title`."""
+def read_message(reader: Reader, data: bytes, title: str, *, bytes_may_follow: bool = False) -> Any:
+    """The value that fills `data` exactly, unless `bytes_may_follow`. Raises MalformedRequest, which names `title`."""
     try:
         value, pos = reader(data, 0)
     except MalformedRequest as error:
@@ -34,7 +34,7 @@ def read_message(reader: Reader, data: bytes, title: str) -> Any:
         raise MalformedRequest(f"{title}: more than {len(data)} bytes expected") from None
     except (UnicodeDecodeError, OverflowError) as error:
         raise MalformedRequest(f"{title}: {error}") from None
-    if pos != len(data):
+    if pos != len(data) and not bytes_may_follow:
         raise MalformedRequest(f"{title}: {pos} bytes expected, got {len(data)}")
     return value
 
@@ -225,9 +225,7 @@ def _read_string_size(b: bytes, p: int) -> tuple[int, int]:
 def _checked_count(b: bytes, count: int, p: int) -> tuple[int, int]:
     if p > len(b):
         raise IndexError
-    if count < -1:
-        raise MalformedRequest(f"length from -1 expected, got {count}")
-    return count, p
+    return count, p  # any negative number is null, as in Kafka
 
 
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)

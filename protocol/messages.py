@@ -37,14 +37,15 @@ _MILLISECOND: Final = datetime.timedelta(milliseconds=1)
 
 
 def decode_request(api_key: int, version: int, buf: memoryview, offset: int) -> Any:
-    """The request body that fills `buf[offset:]`, as kio's entity of this version. It holds no view of `buf`.
+    """The request body at `buf[offset:]`, as kio's entity of this version. It holds no view of `buf`.
 
-    Raises MalformedRequest for anything else, trailing bytes and more than MAX_BODY_BYTES included, and
-    UnsupportedVersion.
+    Bytes behind the body are not looked at, as in Kafka: librdkafka 2.15 sends a Metadata that has some. Raises
+    MalformedRequest for anything else, more than MAX_BODY_BYTES included, and UnsupportedVersion.
     """
     if len(buf) - offset > MAX_BODY_BYTES:
         raise MalformedRequest(f"body of at most {MAX_BODY_BYTES} bytes expected, got {len(buf) - offset}")
-    return read_message(_reader(api_key, version, "request"), bytes(buf[offset:]), _title(api_key, version))
+    reader = _reader(api_key, version, "request")
+    return read_message(reader, bytes(buf[offset:]), _title(api_key, version), bytes_may_follow=True)
 
 
 def encode_response(api_key: int, version: int, correlation_id: int, body: Mapping[str, Any]) -> bytes:

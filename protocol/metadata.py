@@ -75,7 +75,7 @@ def encode_metadata_body(
     version: int,
     *,
     brokers: Sequence[BrokerPiece],
-    cluster_id: str,
+    cluster_id: str | None,
     controller_id: int,
     topics: Sequence[bytes],
     operations: int = NO_OPERATIONS,

@@ -37,7 +37,8 @@ class ProduceRequest:
 
 
 def parse_produce_request(version: int, buf: memoryview, offset: int) -> ProduceRequest:
-    """The Produce request body that fills `buf[offset:]`. Its records are views of `buf`, never copies.
+    """The Produce request body at `buf[offset:]`. Its records are views of `buf`, never copies; what follows it is not
+    looked at, as in Kafka.
 
     Raises MalformedRequest for anything else, UnsupportedVersion.
     """
@@ -45,16 +46,12 @@ def parse_produce_request(version: int, buf: memoryview, offset: int) -> Produce
         raise UnsupportedVersion(f"Produce version {MIN_VERSION} to {MAX_VERSION} expected, got {version}")
     try:
         if version >= _FLEXIBLE_FROM:
-            request, pos = _parse_flexible(version, buf, offset)
-        else:
-            request, pos = _parse_legacy(buf, offset)
+            return _parse_flexible(version, buf, offset)
+        return _parse_legacy(buf, offset)
     except (struct.error, IndexError):
         raise MalformedRequest(f"Produce version {version}: more than {len(buf) - offset} bytes expected") from None
     except UnicodeDecodeError as error:
         raise MalformedRequest(f"Produce version {version}: {error}") from None
-    if pos != len(buf):
-        raise MalformedRequest(f"Produce version {version}: {pos - offset} bytes expected, got {len(buf) - offset}")
-    return request
 
 
 _INT16: Final = struct.Struct(">h").unpack_from
@@ -64,15 +61,13 @@ _ACKS_TIMEOUT_COUNT: Final = struct.Struct(">hii").unpack_from
 _INDEX_SIZE: Final = struct.Struct(">ii").unpack_from
 
 
-def _parse_legacy(buf: memoryview, pos: int) -> tuple[ProduceRequest, int]:
+def _parse_legacy(buf: memoryview, pos: int) -> ProduceRequest:
     end = len(buf)
     (size,) = _INT16(buf, pos)
     pos += 2
     transactional_id = None
     if size >= 0:
         transactional_id, pos = _text(buf, pos, size)
-    elif size != -1:
-        raise MalformedRequest(f"length of transactional id from -1 expected, got {size}")
     acks, timeout_ms, topic_count = _ACKS_TIMEOUT_COUNT(buf, pos)
     pos += 10
     _check_count("topics", topic_count, end - pos)
@@ -95,15 +90,13 @@ def _parse_legacy(buf: memoryview, pos: int) -> tuple[ProduceRequest, int]:
                     raise MalformedRequest(f"records of {size} bytes expected, got {end - pos}")
                 partitions.append((index, buf[pos:stop]))
                 pos = stop
-            elif size == -1:
-                partitions.append((index, None))
             else:
-                raise MalformedRequest(f"length of records from -1 expected, got {size}")
+                partitions.append((index, None))
         topics.append((name, partitions))
-    return ProduceRequest(transactional_id, acks, timeout_ms, topics), pos
+    return ProduceRequest(transactional_id, acks, timeout_ms, topics)
 
 
-def _parse_flexible(version: int, buf: memoryview, pos: int) -> tuple[ProduceRequest, int]:
+def _parse_flexible(version: int, buf: memoryview, pos: int) -> ProduceRequest:
     # Counts and lengths are stored plus one, 0 is null. Almost all of them, and every tag count, are one byte.
     end = len(buf)
     transactional_id = None
@@ -150,8 +143,9 @@ def _parse_flexible(version: int, buf: memoryview, pos: int) -> tuple[ProduceReq
             pos = skip_tagged_fields(buf, pos) if buf[pos] else pos + 1
         pos = skip_tagged_fields(buf, pos) if buf[pos] else pos + 1
         topics.append((topic, partitions))
-    pos = skip_tagged_fields(buf, pos) if buf[pos] else pos + 1
-    return ProduceRequest(transactional_id, acks, timeout_ms, topics), pos
+    if buf[pos]:
+        skip_tagged_fields(buf, pos)
+    return ProduceRequest(transactional_id, acks, timeout_ms, topics)
 
 
 def _text(buf: memoryview, pos: int, size: int) -> tuple[str, int]:

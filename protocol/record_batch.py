@@ -52,12 +52,14 @@ _ATTRIBUTES: Final = struct.Struct(">h")
 
 
 class InvalidBatch(ValueError):
-    """A batch that is refused; `error_code` is what the producer is answered."""
+    """A batch that is refused; `error_code` is what the producer is answered. `by_log` if in Kafka the log refuses it,
+    not the request's check before that: then the answer names the log start offset too."""
 
-    def __init__(self, error_code: ErrorCode, message: str) -> None:
+    def __init__(self, error_code: ErrorCode, message: str, *, by_log: bool = False) -> None:
         super().__init__(message)
         self.error_code = error_code
         self.message = message
+        self.by_log = by_log
 
 
 class BatchHeader(NamedTuple):
@@ -163,11 +165,12 @@ def validate_produce_batch(
     attributes = header.attributes
     codec = attributes & CODEC_MASK
     if codec > CODEC_ZSTD:
-        raise InvalidBatch(ErrorCode.INVALID_RECORD, f"codec 0 to {CODEC_ZSTD} expected, got {codec}")
+        raise InvalidBatch(ErrorCode.INVALID_RECORD, f"codec 0 to {CODEC_ZSTD} expected, got {codec}", by_log=True)
     if codec == CODEC_ZSTD and not zstd_allowed:
         raise InvalidBatch(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, "zstd needs Produce version 7 or later")
     if header.base_offset != 0:
-        raise InvalidBatch(ErrorCode.INVALID_RECORD, f"base offset 0 expected, got {header.base_offset}")
+        message = f"base offset 0 expected, got {header.base_offset}"
+        raise InvalidBatch(ErrorCode.INVALID_RECORD, message, by_log=True)
     if max_batch_bytes is not None and size > max_batch_bytes:
         raise InvalidBatch(
             ErrorCode.MESSAGE_TOO_LARGE, f"batch of at most {max_batch_bytes} bytes expected, got {size}"
@@ -177,15 +180,15 @@ def validate_produce_batch(
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"CRC-32C {header.crc:#010x} expected, got {crc:#010x}")
     count = header.record_count
     if count <= 0:
-        raise InvalidBatch(ErrorCode.INVALID_RECORD, f"1 or more records expected, got {count}")
+        raise InvalidBatch(ErrorCode.INVALID_RECORD, f"1 or more records expected, got {count}", by_log=True)
     if header.last_offset_delta != count - 1:
         message = f"last offset delta {count - 1} expected for {count} records, got {header.last_offset_delta}"
-        raise InvalidBatch(ErrorCode.INVALID_RECORD, message)
+        raise InvalidBatch(ErrorCode.INVALID_RECORD, message, by_log=True)
     if attributes & (CONTROL | LOG_APPEND_TIME | DELETE_HORIZON):
         raise _forbidden_attribute(attributes)
     if header.producer_id > -1 and header.base_sequence < 0:
         message = f"sequence from 0 expected with producer id {header.producer_id}, got {header.base_sequence}"
-        raise InvalidBatch(ErrorCode.INVALID_RECORD, message)
+        raise InvalidBatch(ErrorCode.INVALID_RECORD, message, by_log=True)
     return header
 
 
@@ -209,10 +212,11 @@ def _malformed(records: memoryview) -> InvalidBatch:
 
 def _forbidden_attribute(attributes: int) -> InvalidBatch:
     if attributes & CONTROL:
-        return InvalidBatch(ErrorCode.INVALID_RECORD, "control records cannot be written by clients")
+        return InvalidBatch(ErrorCode.INVALID_RECORD, "control records cannot be written by clients", by_log=True)
     if attributes & LOG_APPEND_TIME:
-        return InvalidBatch(ErrorCode.INVALID_TIMESTAMP, "timestamp type LogAppendTime cannot be set by producers")
-    return InvalidBatch(ErrorCode.INVALID_RECORD, "delete horizon cannot be set by producers")
+        message = "timestamp type LogAppendTime cannot be set by producers"
+        return InvalidBatch(ErrorCode.INVALID_TIMESTAMP, message, by_log=True)
+    return InvalidBatch(ErrorCode.INVALID_RECORD, "delete horizon cannot be set by producers", by_log=True)
 
 
 def crc_is_valid(batch: memoryview) -> bool:

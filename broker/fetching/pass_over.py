@@ -88,7 +88,7 @@ def look(
             continue
         offset = partition.fetch_offset
         stream = log.stream
-        if offset >= stream.durable_end or left <= 0:
+        if offset >= stream.durable_end or (left <= 0 and outcome.size):
             continue
         limit = min(left, partition.max_bytes)
         records = stream.read_hot(offset, max(limit, 1), stream.durable_end)

@@ -111,6 +111,9 @@ class FetchSessions:
             for name, topic_id, partitions in request.topics
             for index, leader_epoch, offset, last_epoch, _, max_bytes in partitions
         ]
+        if len(asked) > 1:
+            # of a partition named twice the last counts, as in Kafka
+            asked = list({(partition.topic, partition.index): partition for partition in asked}.values())
         session_id, epoch = request.session_id, request.session_epoch
         if epoch in (FINAL_EPOCH, INITIAL_EPOCH):
             if session_id != NO_SESSION:

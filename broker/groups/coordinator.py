@@ -171,7 +171,10 @@ class GroupCoordinator:
         if not _fits(group_id):
             return ErrorCode.INVALID_GROUP_ID
         shard = self._shards.get(self.partition_for(group_id))
-        return ErrorCode.NOT_COORDINATOR if shard is None else shard.submit(command)
+        if shard is None:
+            needs_a_name = isinstance(command, JoinCommand | SyncCommand | HeartbeatCommand | LeaveCommand)
+            return ErrorCode.INVALID_GROUP_ID if needs_a_name and not group_id else ErrorCode.NOT_COORDINATOR
+        return shard.submit(command)
 
     async def _ask(self, command: Command, group_id: str) -> Reply:
         """For answers that only wait for durability: these get `commit_timeout_ms`, as Kafka's writes do."""

@@ -5,7 +5,8 @@ divergence (KIP-320, KIP-595), min and max bytes with at least one batch for the
 long polls that wake on the ack of a produce, not on a timer. Answers are views of the memory that the producer's frame
 was received into. What memory cannot answer goes to the cold lane: a task of its own, so that it never delays others.
 read_committed: the last stable offset is the high watermark until transactions are served.
-Deliberate omissions: replica fetches (replica id >= 0) are served as consumer fetches; preferred read replica is -1.
+Deliberate omissions: replica fetches (replica id >= 0) are refused, NOT_LEADER_OR_FOLLOWER; the preferred
+read replica is -1.
 """
 
 from __future__ import annotations
@@ -235,11 +236,24 @@ def handle(services: Services, connection: Connection, header: RequestHeader, fr
     version = header.api_version
     request = parse_fetch_request(version, memoryview(frame), header.body_offset)
     reply = connection.open_reply()
+    if request.replica_id >= 0:
+        _refuse_replica(version, header.correlation_id, request, reply)
+        return
     context = services.fetch_sessions.context(request, version >= _BY_ID_FROM_VERSION, services.clock.now_ms())
     if isinstance(context, ErrorCode):
         reply.send(encode_fetch_response(version, header.correlation_id, 0, context, NO_SESSION, ()))
         return
     FetchOperation(services, header, request, context, reply).start()
+
+
+def _refuse_replica(version: int, correlation_id: int, request: FetchRequest, reply: Reply) -> None:
+    """No broker copies from another here: as for any broker that is not in a partition's replica set."""
+    error = ErrorCode.NOT_LEADER_OR_FOLLOWER
+    topics = [
+        (name, topic_id, [(row[0], error, -1, -1, -1, None, -1, (), None, None) for row in partitions])
+        for name, topic_id, partitions in request.topics
+    ]
+    reply.send(encode_fetch_response(version, correlation_id, 0, ErrorCode.NONE, NO_SESSION, topics))
 
 
 def _by_topic(answers: list[PartitionAnswer], version: int, isolation_level: int) -> list[Any]:
@@ -266,7 +280,7 @@ def _by_topic(answers: list[PartitionAnswer], version: int, isolation_level: int
                 high_watermark,
                 high_watermark,
                 start_offset,
-                aborted if not answer.error else None,
+                () if answer.log is None else None if answer.error else aborted,
                 -1,
                 answer.records,
                 answer.diverging,

@@ -26,7 +26,7 @@ _UNKNOWN = (-1, -1, -1)
 
 async def handle(services: Services, request: Request) -> Mapping[str, Any]:
     body = request.body
-    # A partition named twice is an error for that partition (KafkaApis.handleListOffsetRequest).
+    # A partition named twice is an error for that partition, told once (KafkaApis.handleListOffsetRequest).
     seen: set[tuple[str, int]] = set()
     repeated: set[tuple[str, int]] = set()
     for topic in body.topics:
@@ -37,8 +37,11 @@ async def handle(services: Services, request: Request) -> Mapping[str, Any]:
     for topic in body.topics:
         rows = []
         for partition in topic.partitions:
-            if (str(topic.name), int(partition.partition_index)) in repeated:
-                rows.append(_row(partition.partition_index, ErrorCode.INVALID_REQUEST, _UNKNOWN))
+            key = (str(topic.name), int(partition.partition_index))
+            if key in repeated:
+                if key in seen:
+                    seen.discard(key)
+                    rows.append(_row(partition.partition_index, ErrorCode.INVALID_REQUEST, _UNKNOWN))
             else:
                 rows.append(await _partition(services, request, str(topic.name), partition))
         topics.append({"name": topic.name, "partitions": rows})

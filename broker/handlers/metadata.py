@@ -1,7 +1,7 @@
 """Metadata (key 3), versions 0 to 13: brokers, topics, partitions, leaders; creates topics that do not exist yet.
 
 - Null topics: all of them; version 0 has no null, there an empty list means all. From version 1 on empty means none.
-- By topic id from version 12 (10 and 11 carry ids that Kafka itself does not support; there the name counts).
+- By topic id from version 12; 10 and 11 carry ids but do not support them: INVALID_REQUEST, as in Kafka.
 - Auto-creation needs `auto.create.topics.enable` and, from version 4, the request's consent. The new topic is in the
   answer at once, open and led; Kafka says UNKNOWN_TOPIC_OR_PARTITION first and lets the client ask again.
 - A partition that no broker leads yet has LEADER_NOT_AVAILABLE. The replica list is as long as the topic asked for.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from broker.cluster.image import ClusterImage, TopicImage
 from broker.cluster.names import name_problem
@@ -52,15 +52,35 @@ async def handle(services: ClusterServices, request: ClusterRequest) -> bytes:
     names = [topic.name for topic in topics]
     ids = [field(topic, "topic_id", None) for topic in topics]
     by_id = version >= BY_ID_FROM and any(each is not None for each in ids)
+    if version < BY_ID_FROM and any(each is not None for each in ids):
+        return _no_ids(form, topics)
     if not by_id:
         refused = await _create_missing(services, names, field(body, "allow_auto_topic_creation", True))
         return _named_topics(services.image, form, names, refused)
     image = services.image
+    # One id turns the whole request into one by id: Kafka then leaves out what has only a name.
     pieces = [
-        _by_id(image, form, topic_id) if topic_id is not None else _by_name(image, form, name, {})
+        _by_id(image, form, topic_id) if topic_id is not None else _by_name(image, form, None, {})
         for name, topic_id in zip(names, ids, strict=True)
+        if topic_id is not None or name is None
     ]
     return _body(image, form, pieces)
+
+
+def _no_ids(form: Form, topics: Sequence[Any]) -> bytes:
+    """Versions 10 and 11 carry ids that they do not support: INVALID_REQUEST for each topic, and no brokers."""
+    pieces = [
+        encode_topic(
+            form.version,
+            error_code=ErrorCode.INVALID_REQUEST,
+            name=topic.name or "",
+            topic_id=topic.topic_id,
+            internal=False,
+            partitions=(),
+        )
+        for topic in topics
+    ]
+    return encode_metadata_body(form.version, brokers=[], cluster_id=None, controller_id=-1, topics=pieces)
 
 
 async def _create_missing(

@@ -27,17 +27,19 @@ _BY_ID_FROM_VERSION = 10
 
 
 class _TopicAnswer:
-    """One topic of the answer, in the request's order; `errors` fills up as the parts are decided."""
+    """One topic of the answer, in the request's order; `errors` fills up as the parts are decided. A partition named
+    twice is answered twice, as in Kafka."""
 
-    __slots__ = ("errors", "name", "topic_id")
+    __slots__ = ("errors", "indexes", "name", "topic_id")
 
     def __init__(self, name: str, topic_id: UUID | None) -> None:
         self.name = name
         self.topic_id = topic_id
+        self.indexes: list[int] = []
         self.errors: dict[int, ErrorCode] = {}
 
     def row(self) -> dict[str, Any]:
-        partitions = [{"partition_index": index, "error_code": error} for index, error in self.errors.items()]
+        partitions = [{"partition_index": index, "error_code": self.errors[index]} for index in self.indexes]
         return {"name": self.name, "topic_id": self.topic_id, "partitions": partitions}
 
 
@@ -84,6 +86,7 @@ def _sort_out(image: ClusterImage, request: Request) -> tuple[list[_TopicAnswer]
         parts = []
         for part in asked.partitions:
             index = int(part.partition_index)
+            answer.indexes.append(index)
             if known is None:
                 answer.errors[index] = missing
             elif not 0 <= index < known.partition_count:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from broker.partitions.log import PartitionLog
     from broker.services import Services
 
+_ZSTD_FROM_VERSION = 7
 _BY_ID_FROM_VERSION = 13
 
 TopicResult = tuple[str, bytes, list[tuple[Any, ...]]]
@@ -127,6 +128,7 @@ def _begin(services: Services, connection: Connection, header: RequestHeader, re
         return
     version = header.api_version
     by_id = version >= _BY_ID_FROM_VERSION
+    zstd_allowed = version >= _ZSTD_FROM_VERSION
     topics = services.partitions.by_key
     reply = connection.open_reply() if acks else None
     pending = PendingProduce(services, reply, (version, header.correlation_id))
@@ -138,7 +140,7 @@ def _begin(services: Services, connection: Connection, header: RequestHeader, re
         for index, records in partitions:
             log = None if topic is None else topic.get(index)
             if log is None or log.topic.internal:
-                error = _no_log_error(log, by_id)
+                error = _no_log_error(log, by_id and topic is None)
                 rows.append((index, error, -1, -1, -1, (), None, None))
                 failed = True
                 continue
@@ -149,14 +151,18 @@ def _begin(services: Services, connection: Connection, header: RequestHeader, re
                 failed = True
                 continue
             pending.remaining += 1
-            error, base_offset, append_time_ms, message = log.append(records, pending.durable)
+            appended = log.append(records, pending.durable, zstd_allowed)
+            error, base_offset, append_time_ms, start_offset, message = appended
             if error:
                 pending.remaining -= 1
                 failed = True
-                rows.append((index, error, -1, -1, -1, (), message, None))
+                if error == ErrorCode.INVALID_TXN_STATE and request.transactional_id is None:
+                    error = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+                rows.append((index, error, -1, -1, start_offset, (), message, None))
             else:
-                rows.append((index, 0, base_offset, append_time_ms, log.stream.start_offset, (), None, None))
-        results.append((key, b"", rows) if not by_id else ("", key, rows))  # type: ignore[arg-type]
+                rows.append((index, 0, base_offset, append_time_ms, start_offset, (), None, None))
+        if rows:
+            results.append((key, b"", rows) if not by_id else ("", key, rows))  # type: ignore[arg-type]
     if failed:
         services.counters.produce_errors += 1
         if reply is None:
@@ -168,10 +174,10 @@ def _begin(services: Services, connection: Connection, header: RequestHeader, re
     pending.durable(None)
 
 
-def _no_log_error(log: PartitionLog | None, by_id: bool) -> ErrorCode:
+def _no_log_error(log: PartitionLog | None, unknown_id: bool) -> ErrorCode:
     if log is not None:
         return ErrorCode.INVALID_TOPIC_EXCEPTION  # an internal topic: written by the broker alone
-    return ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    return ErrorCode.UNKNOWN_TOPIC_ID if unknown_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
 def _refuse_all(

@@ -21,6 +21,7 @@ from s3stream.errors import Retry
 if TYPE_CHECKING:
     from broker.net.listener import Listener
 
+_SIZE = struct.Struct(">i")
 _SIZE_AND_KEY = struct.Struct(">ih")
 _PRODUCE = 0
 _MIN_RECEIVE_BYTES = 64 * 1024
@@ -201,6 +202,8 @@ class Connection(asyncio.BufferedProtocol):
             self.listener.arena.commit(receiving, used)
             self._park(receiving[position:have], 4 + size, in_arena=api_key == _PRODUCE)
             return frames
+        if have - position >= 4:
+            self.listener.check_size(_SIZE.unpack_from(receiving, position)[0])
         self.listener.arena.commit(receiving, used)
         self._head = bytes(receiving[position:have])
         return frames

@@ -39,11 +39,13 @@ class Waiter(Protocol):
 
 
 class Appended(NamedTuple):
-    """Answer to one produced batch. `base_offset` is -1 when refused; `append_time_ms` -1 for CreateTime topics."""
+    """Answer to one produced batch. `base_offset` is -1 when refused; `append_time_ms` -1 for CreateTime topics, but
+    for a duplicate the original's timestamp; `start_offset` is that of the log, or -1 where Kafka leaves it out."""
 
     error: ErrorCode
     base_offset: int = -1
     append_time_ms: int = -1
+    start_offset: int = -1
     message: str | None = None
 
 
@@ -98,22 +100,25 @@ class PartitionLog:
             producers.replay(tail)
             self.producers = producers
 
-    def append(self, records: memoryview, done: Done) -> Appended:
-        """One produced RecordBatch v2, writable, owned by the log from here on.
+    def append(self, records: memoryview, done: Done, zstd_allowed: bool = True) -> Appended:
+        """One produced RecordBatch v2, writable, owned by the log from here on. `zstd_allowed`: Produce version 7 on.
 
         On NONE `done` is called once the batch (or, for a duplicate, the original) is durable; on an error it never is.
         The caller has made sure of `engine.admit` and of `producers is not None`.
         """
         config = self.topic.config
         try:
-            header = validate_produce_batch(records, max_batch_bytes=self.topic.max_batch_bytes)
+            header = validate_produce_batch(
+                records, max_batch_bytes=self.topic.max_batch_bytes, zstd_allowed=zstd_allowed
+            )
             if header.max_timestamp_is_unset:
                 repair_max_timestamp(records)
                 header = parse_batch_header(records)
             if config.compression_type != "producer":
                 records, header = as_topic_codec(records, header, config, self.topic.max_batch_bytes)
         except InvalidBatch as error:
-            return Appended(error.error_code, message=error.message)
+            start_offset = self.stream.start_offset if error.by_log else -1
+            return Appended(error.error_code, start_offset=start_offset, message=error.message)
         if header.producer_id >= 0:
             if header.is_transactional:
                 return Appended(ErrorCode.INVALID_TXN_STATE, message="transactions are not served")
@@ -122,8 +127,10 @@ class PartitionLog:
             if verdict is not None:
                 if isinstance(verdict, SentBatch):
                     self.stream.when_durable(verdict.last_offset + 1, done)
-                    return Appended(ErrorCode.NONE, verdict.base_offset, self._append_time_of(verdict))
-                return Appended(verdict, message=self._sequence_message(header))
+                    start_offset = self.stream.start_offset
+                    return Appended(ErrorCode.NONE, verdict.base_offset, verdict.timestamp, start_offset)
+                message = self._sequence_message(header)
+                return Appended(verdict, start_offset=self.stream.start_offset, message=message)
         append_time_ms = -1
         max_timestamp = header.max_timestamp
         if config.log_append_time:
@@ -135,10 +142,11 @@ class PartitionLog:
         assign(records, base_offset, stream.epoch)
         if append_time_ms >= 0:
             set_log_append_time(records, append_time_ms)
+            header = parse_batch_header(records)
         stream.append(records, header.record_count, max_timestamp, done)
         if header.producer_id >= 0:
             self.producers.record(header, base_offset)  # type: ignore[union-attr]
-        return Appended(ErrorCode.NONE, base_offset, append_time_ms)
+        return Appended(ErrorCode.NONE, base_offset, append_time_ms, stream.start_offset)
 
     def append_internal(self, batch: memoryview, record_count: int, timestamp_ms: int, done: Done) -> int:
         """A batch that the broker itself made (internal topics); returns its base offset."""
@@ -147,9 +155,6 @@ class PartitionLog:
         assign(batch, base_offset, stream.epoch)
         stream.append(batch, record_count, timestamp_ms, done)
         return base_offset
-
-    def _append_time_of(self, sent: SentBatch) -> int:
-        return sent.timestamp if self.topic.config.log_append_time else -1
 
     def _check_timestamps(self, header: BatchHeader) -> Appended | None:
         """`message.timestamp.before.max.ms` and `.after.max.ms` (KIP-937), judged by the batch header."""
@@ -161,12 +166,14 @@ class PartitionLog:
         if newest - now_ms > config.timestamp_after_max_ms:
             return Appended(
                 ErrorCode.INVALID_TIMESTAMP,
+                start_offset=self.stream.start_offset,
                 message=f"timestamp {newest} is more than {config.timestamp_after_max_ms} ms ahead of {now_ms}"
                 " (message.timestamp.after.max.ms)",
             )
         if now_ms - header.base_timestamp > config.timestamp_before_max_ms:
             return Appended(
                 ErrorCode.INVALID_TIMESTAMP,
+                start_offset=self.stream.start_offset,
                 message=f"timestamp {header.base_timestamp} is more than {config.timestamp_before_max_ms} ms"
                 f" before {now_ms} (message.timestamp.before.max.ms)",
             )
@@ -223,6 +230,8 @@ class PartitionLog:
         """
         if epoch == self.leader_epoch:
             return epoch, self.stream.durable_end
+        if epoch < 0:
+            return -1, -1
         higher = next(((e, start) for e, start in history if e > epoch), None)
         if higher is None:
             return -1, -1

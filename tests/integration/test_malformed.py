@@ -32,6 +32,8 @@ def framed(payload: bytes) -> bytes:
 BAD = {
     "negative size": struct.pack(">i", -1) + b"12345678",
     "size above the limit": struct.pack(">i", 2**31 - 1) + b"12345678",
+    "nothing but a size of zero": framed(b""),
+    "nothing but a negative size": struct.pack(">i", -1),
     "size too small for a header": framed(b"1234"),
     "unknown API": framed(struct.pack(">hhih", 999, 0, 1, -1)),
     "unknown version of Metadata": framed(struct.pack(">hhih", 3, 99, 1, -1)),

@@ -106,7 +106,7 @@ def kio_bytes(entity: Any) -> bytes:
         return out.getvalue()
 
 
-def kio_entity(entity_type: type[Any], data: bytes) -> Any:
+def kio_entity(entity_type: type[Any], data: bytes, *, bytes_may_follow: bool = False) -> Any:
     entity, size = _kio_reader(entity_type)(data, 0)
-    assert size == len(data)
+    assert size == len(data) or bytes_may_follow
     return entity

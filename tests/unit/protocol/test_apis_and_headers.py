@@ -113,15 +113,19 @@ def test_tagged_fields_of_a_header_are_skipped() -> None:
             parse_request_header(memoryview(data + section))
 
 
-@pytest.mark.parametrize("length", [-2, 1, 32767])
+@pytest.mark.parametrize("length", [1, 32767])
 def test_a_bad_client_id_length_is_malformed(length: int) -> None:
     with pytest.raises(MalformedRequest):
         parse_request_header(memoryview(struct.pack(">hhih", 3, 0, 1, length)))
 
 
-def test_a_client_id_that_is_not_utf_8_is_malformed() -> None:
-    with pytest.raises(MalformedRequest):
-        parse_request_header(memoryview(struct.pack(">hhih", 3, 0, 1, 2) + b"\xff\xff"))
+def test_a_client_id_of_any_negative_length_is_null() -> None:
+    assert parse_request_header(memoryview(struct.pack(">hhih", 3, 0, 1, -2))).client_id is None
+
+
+def test_a_client_id_that_is_not_utf_8_is_read_with_replacement_characters() -> None:
+    header = parse_request_header(memoryview(struct.pack(">hhih", 3, 0, 1, 2) + b"\xffa"))
+    assert (header.client_id, header.body_offset) == ("\ufffda", 12)
 
 
 @given(data=st.binary(max_size=40))
