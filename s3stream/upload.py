@@ -80,12 +80,13 @@ class Uploader:
         """Upload for ever. Fatal when the broker is fenced or a promise would be broken; the engine stops then."""
         while True:
             self._finish_flushes()
-            plan, streams = self._cut_if_due()
+            due = bool(self._flushes) or self._hurried or self._is_due()
+            plan, streams = self._cut() if due else (None, {})
             if plan is None:
                 if self._dead_frames:
                     await self._trim_dead()
                 else:
-                    await self._sleep()
+                    await self._sleep(due)
                 continue
             progressed = await self._upload(plan, streams)
             self._on_settled()
@@ -130,9 +131,7 @@ class Uploader:
         now_s = asyncio.get_running_loop().time()
         return is_due(self._appends.tail_bytes, oldest.dirty_since, self._settings, now_s)
 
-    def _cut_if_due(self) -> tuple[UploadPlan | None, dict[int, Stream]]:
-        if not self._flushes and not self._hurried and not self._is_due():
-            return None, {}
+    def _cut(self) -> tuple[UploadPlan | None, dict[int, Stream]]:
         self._hurried = False
         streams = {stream.stream_id: stream for stream in self._appends.dirty}
         snapshot = [
@@ -141,10 +140,11 @@ class Uploader:
         ]
         return plan_cut(snapshot, self._settings), streams
 
-    async def _sleep(self) -> None:
-        """Until poked, or until the oldest byte is too old. A cut that is due finds nothing durable now and then: the
-        next flush group pokes."""
-        self._arm()
+    async def _sleep(self, due: bool) -> None:
+        """Until poked, or until the oldest byte is too old. A cut that was due found nothing durable: the next flush
+        group pokes. `due` is what the caller decided on; asked again here, the answer may be another one."""
+        if not due:
+            self._arm()
         try:
             await self._wake.wait()
         finally:
@@ -153,7 +153,7 @@ class Uploader:
 
     def _arm(self) -> None:
         oldest = next(iter(self._appends.dirty), None)
-        if self._timer is None and oldest is not None and not self._is_due():
+        if self._timer is None and oldest is not None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_at(due_at_s(oldest.dirty_since, self._settings), self._on_timer)
 
