@@ -88,8 +88,12 @@ class BrokerLayers:
         found = []
         if definition.name in overrides:
             found.append(Layer(definition.name, overrides[definition.name], ConfigSource.TOPIC))
+        # As in Kafka only the first synonym's default counts: that of another (log.retention.hours) is ours as well.
         inherited = [
-            layer for synonym in definition.synonyms for layer in self.layers(synonym.name, definition.default)
+            layer
+            for synonym in definition.synonyms
+            for layer in self.layers(synonym.name, definition.default)
+            if layer.source != ConfigSource.DEFAULT or synonym is definition.synonyms[0]
         ]
         # Stable: among equal sources the order of the synonyms decides.
         return found + sorted(inherited, key=lambda layer: layer.source)

@@ -54,6 +54,11 @@ def test_a_session_remembers_updates_and_forgets() -> None:
     assert offsets(again(cache, Asked(first.session_id, 2))) == {("a", 0): 5, ("a", 1): 60, ("c", 0): 1}
 
 
+def test_of_a_partition_named_twice_the_last_counts() -> None:
+    context = opened(sessions(), ("t", 0, 5), ("t", 1, 6), ("t", 0, 7))
+    assert [(each.index, each.fetch_offset) for each in context.partitions] == [(0, 7), (1, 6)]
+
+
 def test_wrong_epoch_unknown_id_and_mixed_topic_ids() -> None:
     cache = sessions()
     session_id = opened(cache, ("a", 0, 5)).session_id

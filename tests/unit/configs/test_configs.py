@@ -140,7 +140,6 @@ def test_layers_from_topic_to_default() -> None:
         ("log.retention.ms", "1000", ConfigSource.BROKER),
         ("log.retention.ms", "2000", ConfigSource.DEFAULT_BROKER),
         ("log.retention.hours", "2", ConfigSource.STATIC_BROKER),
-        ("log.retention.hours", "168", ConfigSource.DEFAULT),
     ]
     assert layers.topic_config({"retention.ms": "7"}).retention_ms == 7
     assert layers.topic_config({}).retention_ms == 1000
