@@ -234,6 +234,8 @@ class FetchOperation:
 def handle(services: Services, connection: Connection, header: RequestHeader, frame: bytes | memoryview) -> None:
     """Answer from memory at once, or wait, or go to the cold lane. Raises MalformedRequest."""
     version = header.api_version
+    if connection.closed:
+        return  # received before the client went; nobody waits for the data
     request = parse_fetch_request(version, memoryview(frame), header.body_offset)
     reply = connection.open_reply()
     if request.replica_id >= 0:

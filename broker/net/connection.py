@@ -122,12 +122,15 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """A request under way goes on to its end, as in Kafka: half a topic creation is worse than a whole one."""
         self.closed = True
-        if self.waiting is not None:
-            self.waiting.cancel()
-        self._backlog.clear()
+        self._write_blocked = False
         self._replies.clear()
         self._destination = self._receiving = None
         self.listener.lost(self)
+        if self.waiting is not None:
+            self.waiting.cancel()
+            self._held = False
+        # What was received whole takes effect, as in Kafka: a LeaveGroup or an acks=0 Produce sent before a close.
+        self._drain_backlog()
 
     def eof_received(self) -> bool:
         return False
@@ -298,6 +301,7 @@ class Connection(asyncio.BufferedProtocol):
         self._flush_scheduled = False
         replies = self._replies
         if self.closed or self.transport is None:
+            replies.clear()  # nobody is there to read them
             return
         out: list[Buffer] = []
         while replies and (buffers := replies[0].buffers) is not None:
@@ -337,8 +341,7 @@ class Connection(asyncio.BufferedProtocol):
             self.listener.crashed(self, error)
             self.refuse(f"internal error: {error!r}")
             return
-        if not self.closed:
-            self.release()
+        self.release()
 
     # -- ends ------------------------------------------------------------------------------------------------------
 

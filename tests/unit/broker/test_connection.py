@@ -243,3 +243,23 @@ def test_closing_waits_for_the_answers_that_are_owed() -> None:
     loop.turn()
     assert transport.sent == b"bye"
     assert transport.closed
+
+
+def test_what_was_received_before_the_client_went_takes_effect() -> None:
+    connection, listener, _, _ = connect()
+    listener.hold_on = b"first"
+    feed(connection, frame(0, b"first") + frame(3, b"leave group") + frame(0, b"last words"), [])
+    connection.connection_lost(None)
+    assert len(listener.frames) == 1
+    connection.release()
+    assert [bytes(received)[8:] for received in listener.frames] == [b"first", b"leave group", b"last words"]
+
+
+def test_a_refused_connection_is_not_served_any_more() -> None:
+    connection, listener, _, _ = connect()
+    listener.hold_on = b"first"
+    feed(connection, frame(3, b"first") + frame(3, b"second"), [])
+    connection.refuse("no")
+    connection.connection_lost(None)
+    connection.release()
+    assert len(listener.frames) == 1
