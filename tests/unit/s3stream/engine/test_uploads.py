@@ -339,3 +339,23 @@ async def test_a_close_gives_up_on_the_store_in_time_and_loses_nothing(world: Wo
     assert report.survivors == 5
     (stream,) = await world.engine.open_streams([1])
     assert await read_all(stream) == written
+
+
+@pytest.mark.parametrize("early_answers", [1, 2, 3])
+async def test_an_upload_that_becomes_due_between_two_looks_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch, early_answers: int
+) -> None:
+    """The clock moves on while the uploader decides: not due at one look, due at the next, and nothing more arrives."""
+    world = World(dataclasses.replace(SETTINGS, upload_interval_ms=20))
+    await world.start()
+    uploader = world.engine._uploader
+    assert uploader is not None
+    (stream,) = await world.create(1)
+    await asyncio.sleep(0.01)  # the uploader sleeps
+    looks: list[bool] = []
+    monkeypatch.setattr(uploader, "_is_due", lambda: looks.append(True) or len(looks) > early_answers)
+    await append_durably(stream, 1, 0, 500)
+    async with asyncio.timeout(5):
+        while stream.uploaded_end < stream.durable_end:
+            await asyncio.sleep(0.01)
+    await world.close()
