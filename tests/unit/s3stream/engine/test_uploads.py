@@ -356,6 +356,6 @@ async def test_an_upload_that_becomes_due_between_two_looks_is_not_forgotten(
     monkeypatch.setattr(uploader, "_is_due", lambda: looks.append(True) or len(looks) > early_answers)
     await append_durably(stream, 1, 0, 500)
     async with asyncio.timeout(5):
-        while stream.uploaded_end < stream.durable_end:
+        while stream.uploaded_end < stream.durable_end:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await world.close()
