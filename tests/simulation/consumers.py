@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+from benchmarks.verify.history import Bounds, History, Outcome, Partition, Read
 from protocol.records import crc_is_valid, iter_batches, iter_records
 from tests.simulation import outcomes
 from tests.simulation.client import (
@@ -21,7 +22,6 @@ from tests.simulation.client import (
     list_offsets_body,
 )
 from tests.simulation.errors import SimulationFailure
-from tests.simulation.history import Bounds, History, Outcome, Partition, Read
 
 
 class Reader:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulation.history import Outcome
+from benchmarks.verify.history import Outcome
 
 NONE = 0
 OFFSET_OUT_OF_RANGE = 1

@@ -8,6 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.verify.history import History, Outcome, Partition, Produce
 from protocol.records import CODEC_LZ4, CODEC_NONE, CODEC_ZSTD, Record, encode_batch
 from tests.simulation import outcomes
 from tests.simulation.client import (
@@ -20,7 +21,6 @@ from tests.simulation.client import (
     produce_body,
 )
 from tests.simulation.errors import SimulationFailure
-from tests.simulation.history import History, Outcome, Partition, Produce
 
 _CODECS = (CODEC_NONE, CODEC_NONE, CODEC_NONE, CODEC_LZ4, CODEC_ZSTD)
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.verify.checkers import CHECKERS
 from tests.simulation import outcomes
 from tests.simulation.broker_process import broker_process
-from tests.simulation.checkers import CHECKERS
 from tests.simulation.client import CREATE_TOPICS, AnswerLost, Client, NotSent, create_topic_body
 from tests.simulation.consumers import Reader
 from tests.simulation.errors import SimulationFailure

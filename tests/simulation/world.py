@@ -12,11 +12,11 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.verify.history import History
 from tests.simulation.clock import WallClock
 from tests.simulation.database import DatabaseSettings, MetadataFile
 from tests.simulation.disk import Disk, DiskSettings
 from tests.simulation.errors import SimulationFailure
-from tests.simulation.history import History
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.network import Network, NetworkSettings
 from tests.simulation.nodes import Node, NodeState

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.simulation.checkers import acked_is_readable, offsets_and_watermarks
-from tests.simulation.history import Bounds, History, Operation, Outcome, Partition, Produce, Read
+from benchmarks.verify.checkers import acked_is_readable, offsets_and_watermarks
+from benchmarks.verify.history import Bounds, History, Operation, Outcome, Partition, Produce, Read
 
 P = Partition("t", 0)
 

@@ -6,7 +6,7 @@ record. "Never back" compares only operations of which one had ended when the ot
 
 from __future__ import annotations
 
-from tests.simulation.history import Anomaly, Bounds, History, Outcome, Partition, Read
+from benchmarks.verify.history import Anomaly, Bounds, History, Outcome, Partition, Read
 
 NAME = "offsets and watermarks"
 

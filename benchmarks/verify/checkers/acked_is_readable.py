@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from tests.simulation.history import Anomaly, History, Outcome, Partition, Produce
+from benchmarks.verify.history import Anomaly, History, Outcome, Partition, Produce
 
 NAME = "acked is readable"
 
