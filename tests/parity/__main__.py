@@ -76,6 +76,17 @@ def observe(case: Case, target: Target) -> Plain:
         own.end_case()
 
 
+def _raised(answer: Plain) -> bool:
+    return isinstance(answer, dict) and "raised" in answer
+
+
+def _suspicious(case: Case, kafka: Plain, weir: Plain, allowed: list[Allowed]) -> bool:
+    """Whether the case is to be run once more, alone: on a busy machine a wait may end early or late on one side. What
+    differs in truth differs both times."""
+    found = differences(case.id, kafka, weir)
+    return _raised(kafka) or _raised(weir) or any(not any(entry.covers(d) for entry in allowed) for d in found)
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.parity", description=__doc__)
     parser.add_argument("--kafka", required=True, metavar="HOST:PORT", help="Apache Kafka")
@@ -115,16 +126,20 @@ def main() -> int:
     allowed = [] if given.repeat else read_allowed()
     found: list[Difference] = []
     failed: list[Difference] = []
+    again = 0
     started = time.monotonic()
     with ThreadPoolExecutor(given.jobs) as pool:
         answers = {case: [pool.submit(observe, case, target) for target in (left, right)] for case in cases}
-        for case, pair in answers.items():
-            kafka, weir = (answer.result() for answer in pair)
-            if given.show:
-                print(json.dumps({"case": case.id, "kafka": kafka}))
-            if isinstance(kafka, dict) and "raised" in kafka:
-                failed.append(Difference(case.id, "", kafka["raised"], weir))
-            found += differences(case.id, kafka, weir)
+    for case, pair in answers.items():
+        kafka, weir = (answer.result() for answer in pair)
+        if _suspicious(case, kafka, weir, allowed):
+            again += 1
+            kafka, weir = observe(case, left), observe(case, right)
+        if given.show:
+            print(json.dumps({"case": case.id, "kafka": kafka}))
+        if _raised(kafka):
+            failed.append(Difference(case.id, "", kafka, weir))
+        found += differences(case.id, kafka, weir)
     open_ones = []
     for d in found:
         owners = [entry for entry in allowed if entry.covers(d)]
@@ -146,7 +161,8 @@ def main() -> int:
     print(
         f"{len(cases)} cases ({names} exchanges at their versions) in {time.monotonic() - started:.0f} s: "
         f"{len(found)} differences, {len(found) - len(open_ones)} covered by {listed} entries of allowed.toml, "
-        f"{len(open_ones)} not; {len(stale)} stale entries; {len(failed)} cases failed on Kafka"
+        f"{len(open_ones)} not; {len(stale)} stale entries; {len(failed)} cases failed on Kafka; "
+        f"{again} looked at twice"
     )
     return 1 if open_ones or stale or failed else 0
 
