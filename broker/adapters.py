@@ -5,7 +5,6 @@ The simulation builds an `Adapters` of its own; everything behind it is unmodifi
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -13,17 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broker.settings import Settings
-from s3stream.errors import OutcomeUnknown, Retry, StreamError
+from broker.store_check import StoreCheck, passed_before
+from s3stream.durable_folder import make_folder_durable
 from s3stream.meta.sqlite import open_sqlite
 from s3stream.ports import Clock, Database, ObjectStore, WalDevice
-from s3stream.stores import StoreSettings, open_store
-from s3stream.stores.probe import ProbeReport, probe_store
+from s3stream.stores import StoreSettings, open_store, place_of
 from s3stream.wal.device_folder import FolderWalDevice
 from s3stream.wal.device_memory import MemoryWalDevice
 
 MEMORY = "memory:"
-_PROBE_ATTEMPTS = 3
-_PROBE_PAUSE_S = 0.5
 _PROBE_TIME_LIMITS = 3
 """How often the time limit of one request a whole probe may take: some twenty small requests."""
 
@@ -37,7 +34,8 @@ class SystemClock:
 
 @dataclass(slots=True)
 class Adapters:
-    """What a broker runs on. `incarnation` names this start of the process."""
+    """What a broker runs on. `incarnation` names this start of the process; `store_check` is there when the store was
+    opened without a question and must be asked in the background."""
 
     clock: Clock
     rng: random.Random
@@ -45,9 +43,11 @@ class Adapters:
     wal_device: WalDevice
     store: ObjectStore
     database: Database
+    store_check: StoreCheck | None = None
 
     async def close(self) -> None:
-        """The WAL device is closed by the WAL."""
+        """The WAL closes its device; here for a start that failed before there was one."""
+        await self.wal_device.close()
         await self.store.close()
         await self.database.close()
 
@@ -62,7 +62,7 @@ async def open_adapters(settings: Settings) -> Adapters:
     in_memory = settings.broker.data_dir == MEMORY
     data_dir = Path(settings.broker.data_dir)
     if not in_memory:
-        data_dir.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - before anything is served
+        make_folder_durable(data_dir)
     wal = settings.wal
     device: WalDevice
     if in_memory:
@@ -71,44 +71,36 @@ async def open_adapters(settings: Settings) -> Adapters:
         device = FolderWalDevice(Path(wal.directory) if wal.directory else data_dir / "wal", wal.segment_size_bytes)
     database = await open_sqlite(":memory:" if in_memory else data_dir / "metadata.db")
     try:
-        store = await _open_usable_store(settings, rng)
+        store, store_check = await _open_usable_store(settings, rng)
     except BaseException:
         await database.close()
         await device.close()
         raise
-    return Adapters(SystemClock(), rng, f"{rng.getrandbits(64):016x}", device, store, database)
+    return Adapters(SystemClock(), rng, f"{rng.getrandbits(64):016x}", device, store, database, store_check)
 
 
-async def _open_usable_store(settings: Settings, rng: random.Random) -> ObjectStore:
+async def _open_usable_store(settings: Settings, rng: random.Random) -> tuple[ObjectStore, StoreCheck | None]:
     """The store, and a bucket only after it has shown that it can carry what is promised. Invalid with the reason if it
-    cannot, Retry if it does not answer in time."""
-    url = store_url(settings)
-    store = await open_store(url, store_settings(settings))
+    cannot, Retry if it does not answer in time. A bucket that this data folder knows is opened without a question; the
+    check that comes with it is to be run in the background."""
+    url, options = store_url(settings), store_settings(settings)
     if not url.startswith("s3:"):
-        return store  # ours, and tested: memory and folders
+        return await open_store(url, options), None  # ours, and tested: memory and folders
+    in_memory = settings.broker.data_dir == MEMORY
+    data_dir = Path(settings.broker.data_dir)
+    place = place_of(url, options)
+    known = not in_memory and passed_before(data_dir, place)
+    store = await open_store(url, options, ask=not known)
+    limit_s = _PROBE_TIME_LIMITS * settings.store.request_timeout_ms / 1000
+    check = StoreCheck(store, rng, place, limit_s, None if in_memory else data_dir)
+    if known:
+        return store, check
     try:
-        report = await _probe(store, rng, url, _PROBE_TIME_LIMITS * settings.store.request_timeout_ms / 1000)
-        report.require(put_if_absent=False)
+        await check.require()
     except BaseException:
         await store.close()
         raise
-    return store
-
-
-async def _probe(store: ObjectStore, rng: random.Random, url: str, limit_s: float) -> ProbeReport:
-    """Asked again when the store was merely busy."""
-    last: StreamError = Retry("no answer")
-    try:
-        async with asyncio.timeout(limit_s):
-            for attempt in range(_PROBE_ATTEMPTS):
-                await asyncio.sleep(attempt * _PROBE_PAUSE_S)
-                try:
-                    return await probe_store(store, f"{rng.getrandbits(64):016x}")
-                except (Retry, OutcomeUnknown) as error:
-                    last = error
-    except TimeoutError as error:
-        raise Retry(f"the object store {url} stopped answering at its probe, within {limit_s:g} s: {last}") from error
-    raise Retry(f"the object store {url} is not fit to start on: {last}") from last
+    return store, None
 
 
 def store_url(settings: Settings) -> str:

@@ -153,6 +153,10 @@ class Broker:
         self.observability = Observability(services, listener, arena, adapters.store)
         await self.observability.start()
         closers.push_async_callback(self.observability.close)
+        check = adapters.store_check
+        if check is not None:
+            supervisor.spawn("check of the object store", check.run())
+            self.observability.readiness.add("object store", lambda: check.problem)
         self.bootstrap = f"{listener_address.host}:{port}"
         _log.info("broker is up", extra={"bootstrap": self.bootstrap, "cluster": controller.image.cluster_id})
 

@@ -22,9 +22,9 @@ class Observability:
         self._services = services
         self._loop_lag = LoopLag()
         self.group_lag = LagSampler(services.groups, services.partitions, services.clock, _LAG_INTERVAL_MS)
-        self._readiness = Readiness()
-        self._readiness.add("storage", self._storage_problem)
-        self._readiness.add("groups", self._groups_problem)
+        self.readiness = Readiness()
+        self.readiness.add("storage", self._storage_problem)
+        self.readiness.add("groups", self._groups_problem)
         self._registry = registry_of(
             Sources(
                 counters=services.counters,
@@ -53,7 +53,7 @@ class Observability:
             {
                 "/metrics": lambda: metrics_page(self._registry),
                 "/healthz": lambda: health_page(self._loop_lag, http.health_max_lag_ms),
-                "/readyz": lambda: readiness_page(self._readiness),
+                "/readyz": lambda: readiness_page(self.readiness),
             },
         )
         if served is not None:

@@ -167,6 +167,12 @@ class AppendPath:
             self.tail_bytes -= stream.tail_bytes
             stream.tail_bytes = 0
 
+    def postpone(self, stream: Stream) -> None:
+        """An upload had to leave the stream out: the others come before it in the next one."""
+        if self._dirty.pop(stream.stream_id, None) is not None:
+            stream.dirty_since = asyncio.get_running_loop().time()
+            self._dirty[stream.stream_id] = stream
+
     def uploaded(self, stream: Stream, end_offset: int, size_bytes: int) -> None:
         """Everything of the stream below `end_offset`, `size_bytes` of batches, is settled by a commit."""
         stream.uploaded_end = end_offset

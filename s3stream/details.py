@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 
-from s3stream.errors import Corrupt, NotFound
+from s3stream.errors import Corrupt, NotFound, Retry
 from s3stream.meta.rows import RangeRow
 from s3stream.meta.store import MetaStore
 from s3stream.object_format import decode_state, read_block
@@ -181,8 +181,8 @@ class StreamDetails:
     async def _load_state(self, stream_id: int, end_offset: int) -> bytes | None:
         missing = ""
         while True:
-            row = await self._meta.last_range(stream_id)
-            if row is None or row.end_offset != end_offset or not row.state_size:
+            row = await self._row_that_ends_at(stream_id, end_offset)
+            if row is None or not row.state_size:
                 return None
             if row.object_key == missing:
                 raise Corrupt(f"object {missing}, which holds the state of stream {stream_id}, is not in the store")
@@ -190,6 +190,18 @@ class StreamDetails:
                 return await self._read_state(row)
             except NotFound:
                 missing = row.object_key  # its row may be gone or point elsewhere by now
+
+    async def _row_that_ends_at(self, stream_id: int, end_offset: int) -> RangeRow | None:
+        """None: no row holds what lies right below `end_offset`, a trim has passed it.
+
+        Not simply the newest row: a commit may be applied whose answer has not arrived here yet.
+        """
+        rows = await self._meta.range_rows(stream_id, end_offset - 1, 1)
+        if not rows or rows[0].start_offset >= end_offset:
+            return None
+        if rows[0].end_offset != end_offset:
+            raise Retry(f"stream {stream_id} has a range that runs on past {end_offset}: its rows changed")
+        return rows[0]
 
     async def _read_state(self, row: RangeRow) -> bytes | None:
         data = await self._read_range(row.object_key, row.state_position, row.state_position + row.state_size)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from s3stream.append_path import AppendPath
 from s3stream.block_cache import BlockCache
 from s3stream.details import StreamDetails
-from s3stream.errors import Fatal, Fenced, Invalid, NotFound, Retry
+from s3stream.errors import Fatal, Invalid, NotFound, Retry, StreamError
 from s3stream.gc import GarbageDuty
 from s3stream.meta.rows import StreamRow
 from s3stream.meta.store import MetaStore
@@ -158,6 +158,22 @@ class StreamEngine:
         if self._started:
             raise Invalid("the engine was started before")
         self._started = True
+        try:
+            return await self._start()
+        except BaseException:
+            await self._give_up_start()
+            raise
+
+    async def _give_up_start(self) -> None:
+        """What was opened is let go of, so that the WAL can be opened again by a later start of the same process."""
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_future()
+        try:
+            await self._end(Retry("the engine did not start"))
+        except StreamError as error:
+            _log.error("closing after a start that failed: %s", error)
+
+    async def _start(self) -> RecoveryReport:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         retrying = Retrying(self.settings.retry_base_ms, self.settings.retry_max_ms, self._rng, lambda: None)
@@ -365,8 +381,8 @@ class StreamEngine:
                     await self.flush()
         except TimeoutError:
             _log.warning("closing with %d bytes in the WAL and in no object", self._appends.tail_bytes)
-        except (Fatal, Fenced) as error:
-            _log.error("closing after a failure: %s", error)
+        except StreamError as error:
+            _log.error("closing with %d bytes in the WAL and in no object: %s", self._appends.tail_bytes, error)
         finally:
             await self._end(Retry("the engine is closed"))
 

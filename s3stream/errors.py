@@ -35,6 +35,10 @@ class NotFound(Invalid):
     """The named object, stream or range does not exist."""
 
 
+class PastEnd(Invalid):
+    """A range that reaches past the end of an object."""
+
+
 class AlreadyExists(StreamError):
     """A put-if-absent found the key taken. The caller compares the content before it believes it lost."""
 

@@ -44,7 +44,7 @@ class ObjectStore(Protocol):
         ...
 
     async def get(self, key: str, start: int = 0, end: int | None = None) -> memoryview:
-        """Bytes `[start, end)` of the object; a range past the end is Invalid, a short answer of the store Retry."""
+        """Bytes `[start, end)` of the object; a range past the end is PastEnd, a short answer of the store Retry."""
         ...
 
     def list(self, prefix: str, start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:

@@ -6,14 +6,16 @@ import asyncio
 import random
 
 from s3stream.backoff import Backoff
-from s3stream.errors import Corrupt, OutcomeUnknown, Retry
+from s3stream.errors import Corrupt, Invalid, NotFound, OutcomeUnknown, PastEnd, Retry
 from s3stream.metrics import EngineMetrics
 from s3stream.ports import ObjectStore
 from s3stream.settings import EngineSettings
 
 
 class StoreReads:
-    """GETs for the cold lane. NotFound and Invalid pass through at once; Retry does when the time is up."""
+    """GETs for the cold lane. NotFound passes through at once; Retry does when the time is up. An object that is
+    shorter than its rows say is Corrupt. A store that refuses (credentials, bucket) is Retry: an operator mends that,
+    and a caller that gave up for good would stop uploads or deny that the data is there."""
 
     def __init__(
         self, store: ObjectStore, settings: EngineSettings, rng: random.Random, metrics: EngineMetrics
@@ -35,6 +37,13 @@ class StoreReads:
                 self._metrics.read_retries += 1
                 await asyncio.sleep(delay_s)
                 continue
+            except NotFound:
+                raise
+            except PastEnd as error:
+                raise Corrupt(f"object {key} is shorter than its rows say: {error}") from error
+            except Invalid as error:
+                self._metrics.read_retries += 1
+                raise Retry(f"the store refuses a read: {error}", self._settings.retry_max_ms) from error
             if len(data) != end - start:
                 raise Corrupt(f"object {key} [{start}, {end}): {len(data)} bytes came")
             self._metrics.store_reads += 1

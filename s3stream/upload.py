@@ -73,6 +73,7 @@ class Uploader:
         self._next_hurry_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._flushes: list[tuple[dict[int, int], asyncio.Future[None]]] = []
+        self._stopped: BaseException | None = None
 
     # ---- when -------------------------------------------------------------------------------------------------
 
@@ -114,6 +115,8 @@ class Uploader:
         targets = {s.stream_id: s.durable_end for s in self._appends.dirty if s.durable_end > s.uploaded_end}
         if not targets:
             return
+        if self._stopped is not None:
+            raise self._stopped
         finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._flushes.append((targets, finished))
         self._wake.set()
@@ -121,6 +124,7 @@ class Uploader:
 
     def stop(self, reason: BaseException) -> None:
         """The engine failed or closes: nobody's flush comes to its end any more."""
+        self._stopped = reason
         self._disarm()
         self._fail_flushes(reason)
 
@@ -195,6 +199,7 @@ class Uploader:
         began = loop.time()
         while True:
             objects = await self._build_and_put(plan, streams)
+            self._postpone_left_out(plan, streams, objects)
             if not objects:
                 return any(streams[run.stream_id].gone is not None for item in plan.objects for run in item.runs)
             try:
@@ -209,6 +214,14 @@ class Uploader:
         self._metrics.upload_bytes += sum(item.built.size_bytes for item in objects)
         self._metrics.upload_seconds.observe(loop.time() - began)
         return True
+
+    def _postpone_left_out(self, plan: UploadPlan, streams: dict[int, Stream], objects: list[UploadObject]) -> None:
+        """A stream that cannot be uploaded must not take the room of the others again and again."""
+        taken = {run.stream.stream_id for item in objects for run in item.runs}
+        for planned in plan.objects:
+            for run in planned.runs:
+                if run.stream_id not in taken:
+                    self._appends.postpone(streams[run.stream_id])
 
     async def _build_and_put(self, plan: UploadPlan, streams: dict[int, Stream]) -> list[UploadObject]:
         object_ids = await self._prepare(len(plan.objects))

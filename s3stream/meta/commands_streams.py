@@ -185,9 +185,3 @@ async def range_rows(tx: Tx, stream_id: int, from_offset: int, limit: int) -> li
         limit,
     )
     return [RangeRow(*row) for row in rows]
-
-
-async def last_range(tx: Tx, stream_id: int) -> RangeRow | None:
-    """The newest range, whose STATE block holds the state at the committed end; None if there is no range."""
-    rows = await tx.fetch(_RANGE_COLUMNS + " WHERE r.stream_id = $1 ORDER BY r.start_offset DESC LIMIT 1", stream_id)
-    return RangeRow(*rows[0]) if rows else None

@@ -7,7 +7,6 @@ the other, where the runner says: on one writer thread (`ThreadRunner`) or in th
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 import time
@@ -15,6 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from s3stream.durable_folder import make_folder_durable, sync_folder
 from s3stream.errors import Fatal, Invalid, StreamError
 from s3stream.meta.sqlite_errors import translate
 from s3stream.meta.sqlite_runner import InlineRunner, Runner, ThreadRunner
@@ -90,6 +90,8 @@ class SqliteDatabase:
         self._statements = Statements()
         self._connection: sqlite3.Connection | None = None
         self._closed = False
+        self._broken: Fatal | None = None
+        """The first error of the disk. Nobody knows what is on it since, so every later command gets it, too."""
 
     async def transact(self, command: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         """See the port. Errors of the command roll back and pass through; Fatal if it awaits anything but `tx`."""
@@ -112,18 +114,32 @@ class SqliteDatabase:
                 await self._runner.close()
 
     def _transact(self, command: Callable[..., Coroutine[Any, Any, T]], args: Sequence[Any]) -> T:
+        if self._broken is not None:
+            raise self._broken
         connection = self._open()
         try:
             connection.execute("BEGIN IMMEDIATE")
             result = _drive(command(SqliteTx(connection, self._statements), *args))
             connection.execute("COMMIT")
         except sqlite3.Error as error:
-            _roll_back(connection)
-            raise translate(error, self._path) from error
+            reason = translate(error, self._path)
+            if isinstance(reason, Fatal):
+                self._broken = reason  # before anything else can fail
+            self._roll_back(connection)
+            raise reason from error
         except BaseException:
-            _roll_back(connection)
+            self._roll_back(connection)
             raise
         return result
+
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
+        """SQLite may have rolled back on its own; what fails here is reported by the next BEGIN."""
+        if connection.in_transaction:
+            try:
+                connection.execute("ROLLBACK")
+            except sqlite3.Error as error:
+                self._broken = Fatal(f"a failed metadata transaction could not be rolled back: {error}")
+                raise self._broken from error
 
     def _migrate(self, package: str, migrations: Sequence[str]) -> None:
         self._transact(_create_migration_table, ())
@@ -144,7 +160,7 @@ class SqliteDatabase:
         connection: sqlite3.Connection | None = None
         try:
             if self._path != ":memory:":
-                os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
+                make_folder_durable(Path(self._path).parent)
             connection = sqlite3.connect(
                 self._path,
                 isolation_level=None,
@@ -184,7 +200,7 @@ class SqliteDatabase:
             # A write transaction takes the lock; locking_mode keeps it.
             connection.execute("BEGIN EXCLUSIVE")
             connection.execute("COMMIT")
-            _sync_directory(os.path.dirname(os.path.abspath(self._path)))
+            sync_folder(Path(self._path).parent)
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
@@ -217,25 +233,6 @@ def _drive(command: Coroutine[Any, Any, T]) -> T:
         return result
     command.close()
     raise Fatal(f"command {command} awaited something other than its transaction")
-
-
-def _roll_back(connection: sqlite3.Connection) -> None:
-    """SQLite may have rolled back on its own; what fails here is reported by the next BEGIN."""
-    if connection.in_transaction:
-        try:
-            connection.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            raise Fatal(f"a failed metadata transaction could not be rolled back: {error}") from error
-
-
-def _sync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        raise Fatal(f"fsync of {path} failed: {error}") from error
-    finally:
-        os.close(descriptor)
 
 
 async def _create_migration_table(tx: SqliteTx) -> None:

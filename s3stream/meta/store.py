@@ -81,9 +81,6 @@ class MetaStore:
     async def range_rows(self, stream_id: int, from_offset: int, limit: int) -> list[RangeRow]:
         return await self.db.transact(streams.range_rows, stream_id, from_offset, limit)
 
-    async def last_range(self, stream_id: int) -> RangeRow | None:
-        return await self.db.transact(streams.last_range, stream_id)
-
     async def prepare_objects(
         self, broker_id: int, broker_epoch: int, count: int, now_ms: int, ttl_ms: int
     ) -> list[int]:

@@ -15,12 +15,13 @@ from s3stream.stores.settings import (
     parse_location,
 )
 
-__all__ = ["InstrumentedObjectStore", "StoreSettings", "open_store"]
+__all__ = ["InstrumentedObjectStore", "StoreSettings", "open_store", "place_of"]
 
 
-async def open_store(url: str, settings: StoreSettings | None = None) -> InstrumentedObjectStore:
+async def open_store(url: str, settings: StoreSettings | None = None, *, ask: bool = True) -> InstrumentedObjectStore:
     """The store that `url` names (`memory:`, `file:///path`, `s3://bucket/prefix?endpoint=...&region=...`), open and
-    counting. Invalid for a bad URL, missing bucket or refused credentials; Retry if the store cannot be reached."""
+    counting. Invalid for a bad URL, missing bucket or refused credentials; Retry if the store cannot be reached.
+    Without `ask` a bucket is taken for there: nothing is sent to the store yet."""
     settings = settings or StoreSettings()
     location = parse_location(url, settings, os.environ)
     store: ObjectStore
@@ -40,9 +41,21 @@ async def open_store(url: str, settings: StoreSettings | None = None) -> Instrum
 
         bucket = S3ObjectStore(location, find_credentials(settings, os.environ), settings)
         try:
-            await bucket.start()
+            if ask:
+                await bucket.start()
         except BaseException:
             await bucket.close()
             raise
         store = bucket
     return InstrumentedObjectStore(store)
+
+
+def place_of(url: str, settings: StoreSettings) -> str:
+    """One line that tells the places of objects apart: endpoint, bucket and prefix of a bucket (whatever the region,
+    credentials or spelling), the path of a folder."""
+    location = parse_location(url, settings, os.environ)
+    if isinstance(location, MemoryLocation):
+        return "memory:"
+    if isinstance(location, FolderLocation):
+        return location.path.as_uri()
+    return f"{location.endpoint or 'AWS'} s3://{location.bucket}/{location.prefix}"

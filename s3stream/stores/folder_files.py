@@ -15,7 +15,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from s3stream.errors import AlreadyExists, Fatal, Invalid, Retry
+from s3stream.durable_folder import make_folder_durable, sync_folder
+from s3stream.errors import AlreadyExists, Invalid, Retry
 from s3stream.stores.folder_reading import TEMPORARY_FOLDER, FolderReader, kinds
 
 _MAX_VECTORS = 1024
@@ -72,6 +73,7 @@ class FolderFiles(FolderReader):
         """Make the folders, remove what dead instances left, lock our own; one process at a time does this."""
         parent = self._root / TEMPORARY_FOLDER
         _make_folders(parent)
+        make_folder_durable(self._root)
         gate = os.open(parent / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(gate, fcntl.LOCK_EX)
@@ -151,18 +153,11 @@ def _make_folders(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the entries of a folder durable. After a failure nothing that was named in it can be believed: Fatal. A
-    folder that is gone was emptied by a delete."""
+    """Make the entries of a folder durable. One that is gone was emptied by a delete."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        sync_folder(folder)
     except FileNotFoundError:
         return
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        raise Fatal(f"fsync of {folder} failed: {error}") from error
-    finally:
-        os.close(descriptor)
 
 
 def _remove_if_dead(folder: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from typing_extensions import Buffer
 
-from s3stream.errors import Invalid
+from s3stream.errors import Invalid, PastEnd
 
 MAX_KEY_SIZE_BYTES = 1024
 
@@ -33,9 +33,9 @@ def check_range(key: str, start: int, end: int | None) -> None:
 
 
 def check_range_within(key: str, start: int, end: int | None, size_bytes: int) -> None:
-    """Invalid if the range reaches past the end of the object."""
+    """PastEnd if the range reaches past the end of the object."""
     if max(start, end or 0) > size_bytes:
-        raise Invalid(f"{key}: range [{start}, {end}) of an object of {size_bytes} bytes")
+        raise PastEnd(f"{key}: range [{start}, {end}) of an object of {size_bytes} bytes")
 
 
 def body_views(body: Sequence[Buffer]) -> list[memoryview]:

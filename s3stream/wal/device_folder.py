@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 from typing_extensions import Buffer
 
+from s3stream.durable_folder import make_folder_durable, sync_folder
 from s3stream.errors import Fatal, Invalid, Retry
 from s3stream.ports import Done
 
@@ -52,8 +53,7 @@ class FolderWalDevice:
         self.segment_size_bytes = segment_size_bytes
         self.path = Path(path)
         self._max_spares = max_spares
-        self.path.mkdir(parents=True, exist_ok=True)
-        _sync_folder(self.path.parent)
+        make_folder_durable(self.path)
         self._lock = _lock(self.path)
         self._spares = self._clean()
         self._hurry = True
@@ -147,7 +147,7 @@ class FolderWalDevice:
                 half_made.unlink(missing_ok=True)
                 raise
         self._hurry = False
-        _sync_folder(self.path)
+        sync_folder(self.path)
         self._descriptors[number] = os.open(final, os.O_RDWR | os.O_CLOEXEC)
 
     def _recycle(self, final: Path) -> bool:
@@ -249,11 +249,3 @@ def _lock(path: Path) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -95,7 +95,7 @@ def settings(directory: Path, **more: object) -> dict[str, object]:
 
 
 def opens(monkeypatch: pytest.MonkeyPatch, store: Closing) -> None:
-    async def open_store(_url: str, _settings: object) -> Closing:
+    async def open_store(_url: str, _settings: object, *, ask: bool = True) -> Closing:
         return store
 
     monkeypatch.setattr(adapters, "open_store", open_store)
@@ -135,14 +135,14 @@ async def test_a_busy_bucket_is_asked_again(tmp_path: Path, monkeypatch: pytest.
     store = Busy()
     opens(monkeypatch, store)
     with pytest.raises(Retry, match=r"not fit to start on: (SlowDown|InternalError)"):
-        await Broker(settings(tmp_path, store_url="s3://weir")).start()
+        await Broker(settings(tmp_path / "new", store_url="s3://weir")).start()
     assert store.closed
 
 
 async def test_a_bucket_that_hangs_at_the_probe_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Hanging()
     opens(monkeypatch, store)
-    with pytest.raises(Retry, match=r"s3://weir stopped answering at its probe, within 0.3 s"):
+    with pytest.raises(Retry, match=r"s3://weir/ stopped answering at its probe, within 0.3 s"):
         await Broker(settings(tmp_path, store_url="s3://weir", store_request_timeout_ms=100)).start()
     assert store.closed
 

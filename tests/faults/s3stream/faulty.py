@@ -12,9 +12,7 @@ LOST_REPLY = "applied, reply lost"
 NEVER_CAME = "reply lost, not applied"
 MODES = (NOT_APPLIED, LOST_REPLY, NEVER_CAME)
 
-READS = frozenset(
-    {"get", "stream_rows", "epochs", "range_rows", "last_range", "retention_candidates", "destroyed_objects"}
-)
+READS = frozenset({"get", "stream_rows", "epochs", "range_rows", "retention_candidates", "destroyed_objects"})
 
 
 class Fault:
@@ -72,7 +70,6 @@ META_METHODS = frozenset(
         "stream_rows",
         "epochs",
         "range_rows",
-        "last_range",
         "prepare_objects",
         "commit_objects",
         "retention_candidates",

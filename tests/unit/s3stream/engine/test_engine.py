@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from s3stream.errors import Fatal, Invalid, OffsetOutOfRange
+from s3stream.wal.device_memory import MemoryWalDevice
+from s3stream.wal.file_wal import FileWal, FileWalSettings
 from tests.unit.s3stream.engine.world import World, append, append_durably, read_all
 
 
@@ -108,3 +110,26 @@ async def test_a_deleted_stream_answers_nothing_and_frees_its_tail(world: World)
     assert await world.engine.open_streams([1]) == []
     (second,) = await world.engine.open_streams([2])
     assert await read_all(second) == [kept]
+
+
+class TakenDevice(MemoryWalDevice):
+    """Cannot list its segments; says whether it was let go of."""
+
+    closed = False
+
+    async def list_segments(self) -> Sequence[int]:
+        raise Fatal("the disk does not answer")
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def test_a_start_that_fails_lets_go_of_the_wal(world: World) -> None:
+    await world.crash()
+    device = TakenDevice(65536)
+    settings = FileWalSettings(capacity_bytes=4 * 65536)
+    world.make_wal = lambda *callbacks: FileWal(device, settings, *callbacks)  # type: ignore[method-assign]
+    with pytest.raises(Fatal, match="does not answer"):
+        await world.start()
+    assert device.closed
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []

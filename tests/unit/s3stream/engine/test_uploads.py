@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from s3stream.errors import Fatal, Fenced, Invalid, OutcomeUnknown, Retry
+from s3stream.errors import Corrupt, Fatal, Fenced, Invalid, OutcomeUnknown, Retry
 from s3stream.object_format import KIND_STREAM, decode_state, parse_footer, read_block
 from s3stream.settings import KIB
 from s3stream.stream import Stream
@@ -359,3 +359,106 @@ async def test_an_upload_that_becomes_due_between_two_looks_is_not_forgotten(
         while stream.uploaded_end < stream.durable_end:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await world.close()
+
+
+async def test_a_state_is_found_while_a_commit_is_applied_and_not_yet_known(world: World) -> None:
+    """The rows are ahead of the memory then: a log still opens with the state of its uploaded end."""
+    stream, written = await filled(world, 1, 3)
+    await world.engine.flush()
+    first_state = count_fold(None, [memoryview(batch) for batch in written]).state
+    tail = [await append_durably(stream) for _ in range(2)]
+    arrived, commit_objects = asyncio.Event(), world.meta.commit_objects
+
+    async def lose_reply(commit: Any) -> Any:
+        result = await commit_objects(commit)
+        if not arrived.is_set():
+            arrived.set()
+            world.engine._details.forget(1)
+            state, batches = await stream.load_state()
+            assert (state, [bytes(batch) for batch in batches]) == (first_state, tail)
+            raise OutcomeUnknown("reply lost")
+        return result
+
+    world.meta.commit_objects = lose_reply
+    await world.engine.flush()
+    assert arrived.is_set()
+    assert (await stream.load_state())[0] == count_fold(None, [memoryview(b) for b in written + tail]).state
+
+
+class RefusingReads(PuttingStore):
+    """403 to every GET while `refusing`."""
+
+    refusing = False
+
+    async def get(self, key: str, start: int = 0, end: int | None = None) -> memoryview:
+        if self.refusing:
+            raise Invalid("403: the token has expired")
+        data: memoryview = await self._inner.get(key, start, end)
+        return data
+
+
+async def test_a_store_that_refuses_reads_neither_ends_the_engine_nor_denies_the_data() -> None:
+    world = World()
+    world.store = RefusingReads(world.store)
+    await world.start()
+    stream, written = await filled(world, 1, 3)
+    await world.engine.flush()
+    await world.restart()  # the state is in the object alone
+    (stream,) = await world.engine.open_streams([1])
+    world.store.refusing = True
+    written.append(await append_durably(stream))
+    flush = asyncio.create_task(world.engine.flush())
+    with pytest.raises(Retry, match="refuses a read: 403"):
+        await stream.read(0, 1000, 3)
+    assert world.engine.failure is None
+    assert not flush.done()
+    world.store.refusing = False
+    await flush
+    assert await read_all(stream) == written
+    await world.close()
+
+
+async def test_an_object_that_is_shorter_than_its_rows_say_is_corrupt(world: World) -> None:
+    stream, _ = await filled(world, 1, 3)
+    await world.engine.flush()
+    key, body = world.store.puts[0]
+    await world.store._inner.put(key, [body[:100]])
+    world.engine.evict(1 << 30)
+    world.engine._details.forget(1)
+    with pytest.raises(Corrupt, match="shorter than its rows say"):
+        await stream.read(0, 1000, 3)
+    with pytest.raises(Corrupt, match="shorter than its rows say"):
+        await stream.load_state()
+    assert world.engine.failure is None
+
+
+async def test_a_stream_that_cannot_be_uploaded_does_not_take_the_room_of_the_others() -> None:
+    world = World(dataclasses.replace(SETTINGS, upload_size_bytes=4 * KIB, upload_max_bytes=4 * KIB))
+    world.store = PuttingStore(world.store)
+    await world.start()
+    bad, _ = await filled(world, 1, 1)
+    await world.engine.flush()
+    key, body = world.store.puts[0]
+    (row,) = await world.meta.range_rows(1, 0, 1)
+    damaged = bytearray(body)
+    damaged[row.state_position + 50] ^= 1
+    await world.store._inner.put(key, [damaged])
+    world.engine._details.forget(1)
+    for _ in range(3):
+        append(bad, 1, 0, 3 * KIB)  # more than one upload takes
+    good, _ = await filled(world, 2, 1)
+    async with asyncio.timeout(10):
+        while good.uploaded_end < 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert bad.uploaded_end == 1
+    await world.close()
+
+
+async def test_a_flush_after_the_end_says_so(world: World) -> None:
+    await filled(world, 1, 1)
+    uploader = world.engine._uploader
+    assert uploader is not None
+    uploader.stop(Retry("the engine is closed"))
+    with pytest.raises(Retry, match="closed"):
+        async with asyncio.timeout(5):
+            await uploader.flush()

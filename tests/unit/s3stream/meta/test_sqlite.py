@@ -228,3 +228,24 @@ async def test_the_clock_can_be_given() -> None:
     database = SqliteDatabase(":memory:", InlineRunner(), now_ms=lambda: 42)
     assert await database.now_ms() == 42
     await database.close()
+
+
+async def test_nothing_is_committed_after_an_error_of_the_disk(tmp_path: Path) -> None:
+    """A failed sync is never followed by another one that proves nothing."""
+    database = await open_sqlite(tmp_path / "metadata.db")
+    await database.transact(execute, "CREATE TABLE t (x INTEGER)")
+
+    async def fails(tx: Tx) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        error.sqlite_errorname = "SQLITE_IOERR_FSYNC"
+        raise error
+
+    with pytest.raises(Fatal, match="cannot be kept durable"):
+        await database.transact(fails)
+    with pytest.raises(Fatal, match="cannot be kept durable"):
+        await database.transact(execute, "INSERT INTO t VALUES (1)")
+    await database.close()
+    database = await open_sqlite(tmp_path / "metadata.db")
+    assert await database.transact(query, "SELECT * FROM t") == []
+    await database.close()
