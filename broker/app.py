@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
 from broker.adapters import Adapters, OpenAdapters, open_adapters
-from broker.cluster.controller import Controller, ImageChange, new_cluster_id
+from broker.cluster.controller import Controller, ImageChange, settle_cluster_id
 from broker.cluster.image import BrokerEndpoint
 from broker.cluster.names import CONSUMER_OFFSETS
 from broker.cluster.store import ClusterStore
@@ -18,6 +19,7 @@ from broker.counters import BrokerCounters
 from broker.engine_settings import arena_bytes, engine_settings, group_settings, wal_settings
 from broker.fetching.sessions import FetchSessions
 from broker.groups.coordinator import GroupCoordinator
+from broker.logging import Sparingly
 from broker.net.dispatch import Dispatcher
 from broker.net.listener import Listener
 from broker.observability import Observability
@@ -94,8 +96,7 @@ class Broker:
 
         store = ClusterStore(adapters.database, adapters.rng)
         await store.migrate()
-        wanted_id = settings.broker.cluster_id or new_cluster_id(adapters.rng)
-        cluster_id = await store.ensure_cluster_id(wanted_id, adapters.clock.now_ms())
+        cluster_id = await settle_cluster_id(store, settings.broker.cluster_id, adapters.rng, adapters.clock.now_ms())
         arena = Arena(settings.cache.chunk_size_bytes, arena_bytes(settings))
         engine = await self._start_engine(adapters, supervisor, arena, cluster_id)
         partitions = Partitions(engine, adapters.clock)
@@ -130,9 +131,11 @@ class Broker:
             producer_ids=ProducerIds(lambda: store.allocate_producer_ids(_PRODUCER_IDS), supervisor),
             fetch_sessions=FetchSessions(settings.network.fetch_session_slots, adapters.rng),
             counters=counters,
+            log_sparingly=Sparingly(_log, loop.time).log,
         )
         controller.subscribe(lambda change: _groups_follow(groups, partitions, change))
         await controller.start()
+        closers.push_async_callback(controller.close, settings.network.shutdown_timeout_ms / 1000)
         await controller.open_logs()
 
         listener = Listener(
@@ -195,7 +198,8 @@ class Broker:
         advertised = network.advertised_listeners[0] if network.advertised_listeners else None
         if advertised is not None:
             return BrokerEndpoint(broker.node_id, advertised.host, advertised.port or port, broker.rack)
-        return BrokerEndpoint(broker.node_id, listener.host, port, broker.rack)
+        host = listener.host or socket.getfqdn()  # every interface: Kafka tells the name of the machine, too
+        return BrokerEndpoint(broker.node_id, host, port, broker.rack)
 
     def _crashed(self, name: str, error: BaseException) -> None:
         """Background work has died: nothing that depends on it may be promised any more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ class Services:
     producer_ids: ProducerIds
     fetch_sessions: FetchSessions
     counters: BrokerCounters
+    log_sparingly: Callable[[int, str, Mapping[str, object]], None]
+    """For what a client can cause with every request."""
 
     @property
     def image(self) -> ClusterImage:

@@ -122,6 +122,11 @@ class StreamEngine:
         return self._broker_epoch
 
     @property
+    def accepting(self) -> bool:
+        """False once it has failed or is closing: `admit` says no for good."""
+        return self.failure is None and self._closing is None
+
+    @property
     def failure(self) -> BaseException | None:
         """Why nothing is acknowledged any more; None while all is well."""
         return self._appends.failure
@@ -316,7 +321,7 @@ class StreamEngine:
 
     def when_relieved(self, callback: Callable[[], None]) -> None:
         """Run `callback` once `admit` is worth another try. After a failure or close it runs at once, and `admit` says
-        no for good: look at `failure` before waiting again."""
+        no for good: look at `accepting` before waiting again."""
         self._pressure.when_relieved(callback)
 
     def evict(self, nbytes: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import functools
+import logging
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from random import Random
@@ -35,6 +36,7 @@ from s3stream.errors import Invalid, OutcomeUnknown, Retry
 from s3stream.ports import Clock
 from s3stream.supervisor import Supervisor
 
+_log = logging.getLogger("weir")
 OPEN_BATCH = 2000
 """Logs opened in one call, so that a start with many partitions lets the loop breathe."""
 
@@ -141,13 +143,7 @@ class Controller:
         self._listeners.append(listener)
 
     async def start(self) -> None:
-        """Tables, identity and the image, in which nothing is led yet. Raises Invalid for a foreign `cluster.id`."""
-        await self._store.migrate()
-        wanted = self._settings.broker.cluster_id
-        proposed = wanted or new_cluster_id(self._rng)
-        cluster_id = await self._store.ensure_cluster_id(proposed, self._clock.now_ms())
-        if wanted is not None and cluster_id != wanted:
-            raise Invalid(f"cluster.id is {wanted}, but the metadata belongs to cluster {cluster_id}")
+        """The image of the cluster, in which nothing is led yet. Invalid unless `settle_cluster_id` came first."""
         rows = await self._store.load_cluster()
         layers = self._layers(rows.broker_configs)
         closed = [
@@ -160,6 +156,14 @@ class Controller:
         """Open every log that nobody leads, and announce the leaders. Raises Retry, OutcomeUnknown."""
         async with self._change:
             await self._open_unled(list(self._image.topics))
+
+    async def close(self, timeout_s: float) -> None:
+        """Let the changes that are under way end: a topic that is half created is worse than a slow stop."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.gather(*self._under_way, return_exceptions=True)
+        except TimeoutError:
+            _log.warning("stopped within %d changes of the metadata", len(self._under_way))
 
     def advertise(self, endpoint: BrokerEndpoint) -> None:
         """The address that clients are told, once the listener has its port."""
@@ -364,6 +368,15 @@ class Controller:
             found = uuid.UUID(bytes=self._rng.randbytes(16), version=4)
             if found not in self._image.by_id and not base64.urlsafe_b64encode(found.bytes).startswith(b"-"):
                 return found
+
+
+async def settle_cluster_id(store: ClusterStore, wanted: str | None, rng: Random, now_ms: int) -> str:
+    """The id of the cluster that the metadata belongs to; fresh metadata gets the one `wanted`, or a new one. Raises
+    Invalid when it belongs to another cluster, Retry, OutcomeUnknown."""
+    cluster_id = await store.ensure_cluster_id(wanted or new_cluster_id(rng), now_ms)
+    if wanted is not None and cluster_id != wanted:
+        raise Invalid(f"cluster.id is {wanted}, but the metadata belongs to cluster {cluster_id}")
+    return cluster_id
 
 
 def new_cluster_id(rng: Random) -> str:

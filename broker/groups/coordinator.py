@@ -184,7 +184,8 @@ class GroupCoordinator:
         if answer.done():
             return answer.result()
         try:
-            return await asyncio.wait_for(answer, self._settings.commit_timeout_ms / 1000)
+            async with asyncio.timeout(self._settings.commit_timeout_ms / 1000):
+                return await answer
         except TimeoutError:
             return command.failed(ErrorCode.COORDINATOR_NOT_AVAILABLE)
 

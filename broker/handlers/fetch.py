@@ -12,6 +12,7 @@ read replica is -1.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 from broker.fetching.pass_over import PartitionAnswer, Pass, look
@@ -151,10 +152,19 @@ class FetchOperation:
     # -- the cold lane ---------------------------------------------------------------------------------------------
 
     async def _read_cold(self, outcome: Pass, epochs_needed: list[PartitionLog]) -> None:
-        for log in epochs_needed:
-            await log.epoch_history()
         if epochs_needed:
-            outcome = self._look([])
+            try:
+                for log in epochs_needed:
+                    await log.epoch_history()
+            except StreamError as error:
+                self.services.log_sparingly(
+                    logging.WARNING, "the epochs of a log cannot be loaded", {"reason": str(error)}
+                )
+            unknown: list[PartitionLog] = []
+            outcome = self._look(unknown)
+            for answer in outcome.answers:
+                if answer.log in unknown:
+                    answer.error = ErrorCode.KAFKA_STORAGE_ERROR  # the metadata is away: retriable
         left = min(self.request.max_bytes, self.services.settings.network.fetch_max_bytes) - outcome.size
         cold = outcome.cold
         while cold and (left > 0 or outcome.size == 0):

@@ -4,7 +4,8 @@ Behaviour: acks 0, 1 and all; 1 and all both wait for the WAL. Effects in arriva
 in flight per connection, no task or future on this path. Idempotent producers (KIP-98); topic ids from version 13
 (KIP-516); error messages from version 8 (KIP-467).
 When the WAL or the un-uploaded tail is full the request, and with it its connection, waits for room up to the request's
-time-out, then is refused with NOT_ENOUGH_REPLICAS: retriable, and nothing was written.
+time-out, then is refused with NOT_ENOUGH_REPLICAS: retriable, and nothing was written. So it is with
+KAFKA_STORAGE_ERROR when the first batch of a log after a start needs its state and the store does not give it.
 Deliberate omissions: transactional batches are refused (INVALID_TXN_STATE) until transactions are served; topics are
 never created here (as in Kafka: Metadata creates them).
 """
@@ -12,11 +13,13 @@ never created here (as in Kafka: Metadata creates them).
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 from protocol.errors import ErrorCode
 from protocol.headers import RequestHeader
 from protocol.produce import ProduceRequest, encode_produce_response, parse_produce_request
+from s3stream.errors import StreamError
 
 if TYPE_CHECKING:
     from broker.net.connection import Connection, Reply
@@ -76,10 +79,9 @@ def handle(services: Services, connection: Connection, header: RequestHeader, fr
     request = parse_produce_request(header.api_version, frame, header.body_offset)
     services.counters.produce_requests += 1
     services.counters.produced_bytes += len(frame)
-    logs = _logs_to_load(services, request)
-    if logs or not services.engine.admit(len(frame)):
+    if _logs_to_load(services, request) or not services.engine.admit(len(frame)):
         services.counters.produce_held += 1
-        connection.run_held(_begin_later(services, connection, header, request, len(frame), logs))
+        connection.run_held(_begin_later(services, connection, header, request, len(frame)))
     else:
         _begin(services, connection, header, request)
 
@@ -90,21 +92,44 @@ async def _begin_later(
     header: RequestHeader,
     request: ProduceRequest,
     size: int,
-    logs: list[PartitionLog],
 ) -> None:
-    loop = connection.loop
-    deadline = loop.time() + max(request.timeout_ms, 1) / 1000
-    for log in logs:
-        await log.load()
-    while not services.engine.admit(size):
-        room: asyncio.Future[None] = loop.create_future()
-        services.engine.when_relieved(lambda room=room: room.done() or room.set_result(None))  # type: ignore[misc]
-        try:
-            await asyncio.wait_for(room, deadline - loop.time())
-        except TimeoutError:
-            _refuse_all(services, connection, header, request, ErrorCode.NOT_ENOUGH_REPLICAS)
-            return
+    """Wait for the state of the logs and for room. What stays away until the request's time-out is answered with an
+    error that clients retry."""
+    error = ErrorCode.KAFKA_STORAGE_ERROR
+    try:
+        async with asyncio.timeout(max(request.timeout_ms, 1) / 1000):
+            while True:
+                if logs := _logs_to_load(services, request):
+                    for log in logs:
+                        await log.load()
+                elif services.engine.admit(size):
+                    break
+                elif services.engine.accepting:
+                    error = ErrorCode.NOT_ENOUGH_REPLICAS
+                    await _room(services, connection)
+                else:
+                    connection.refuse("the storage engine has stopped")
+                    return
+    except TimeoutError:
+        _refuse_all(services, connection, header, request, error)
+        return
+    except StreamError as reason:
+        services.log_sparingly(logging.WARNING, "the state of a log cannot be loaded", {"reason": str(reason)})
+        _refuse_all(services, connection, header, request, ErrorCode.KAFKA_STORAGE_ERROR)
+        return
     _begin(services, connection, header, request)
+
+
+def _room(services: Services, connection: Connection) -> asyncio.Future[None]:
+    """Resolves when the engine has made some room."""
+    room: asyncio.Future[None] = connection.loop.create_future()
+
+    def relieved() -> None:
+        if not room.done():
+            room.set_result(None)
+
+    services.engine.when_relieved(relieved)
+    return room
 
 
 def _logs_to_load(services: Services, request: ProduceRequest) -> list[PartitionLog]:

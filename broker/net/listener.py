@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
+from broker.logging import Sparingly
 from broker.net.connection import Connection
 from protocol.errors import MalformedRequest
 
@@ -53,6 +54,7 @@ class Listener:
         self.refusals = 0
         self.crashes = 0
         self.make_room = make_room
+        self._refusals_log = Sparingly(_log, self.loop.time)
         self._max_request_size_bytes = max_request_size_bytes
         self._max_connections = max_connections
         self._max_connections_per_ip = max_connections_per_ip
@@ -104,7 +106,7 @@ class Listener:
 
     def refused(self, connection: Connection, reason: str) -> None:
         self.refusals += 1
-        _log.warning("closing connection", extra={"peer": connection.peer, "reason": reason})
+        self._refusals_log.log(logging.WARNING, "closing connection", {"peer": connection.peer, "reason": reason})
 
     def crashed(self, connection: Connection, error: BaseException) -> None:
         self.crashes += 1
@@ -143,7 +145,8 @@ class Listener:
         if self.connections:
             self._drained = self.loop.create_future()
             try:
-                await asyncio.wait_for(self._drained, timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._drained
             except TimeoutError:
                 for connection in list(self.connections):
                     connection.refuse("shutting down")

@@ -184,6 +184,13 @@ def _contradictions(settings: Settings) -> list[str]:
         for listener in network.advertised_listeners
         if listener.host in ("", "0.0.0.0", "::")
     ]
+    if not network.advertised_listeners:
+        problems += [
+            f"listeners: clients cannot connect to {listener.host}; name an address that they reach in "
+            "advertised.listeners, or listen on every interface with an empty host (PLAINTEXT://:9092)"
+            for listener in network.listeners
+            if listener.host in ("0.0.0.0", "::")
+        ]
     if settings.log.message_max_bytes > network.request_max_bytes:
         problems.append("message.max.bytes is above socket.request.max.bytes: such a batch could never arrive")
     if groups.min_session_timeout_ms > groups.max_session_timeout_ms:

@@ -90,9 +90,11 @@ def test_a_restart_needs_no_store_that_has_passed_before(tmp_path: Path) -> None
         broker.start()
         closing.callback(broker.stop)
         admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-        for future in admin.create_topics([NewTopic("t", 1, 1), NewTopic("new", 1, 1)]).values():
+        topics = [NewTopic(name, 1, 1) for name in ("t", "new", "state")]
+        for future in admin.create_topics(topics).values():
             future.result(30)
         produce(broker.bootstrap, "t", range(100))
+        produce(broker.bootstrap, "state", range(100), idempotent=True)
         wait_for("the first upload", lambda: list(store.objects("weir")))
         time.sleep(1)  # its commit
         store.stop()
@@ -106,10 +108,18 @@ def test_a_restart_needs_no_store_that_has_passed_before(tmp_path: Path) -> None
         produce(broker.bootstrap, "new", range(50), idempotent=True)
         assert "object store: " in readiness(broker)
         wait_for("a log line", lambda: "serving from the write-ahead log" in broker.log.read_text())
+        # What is known of this log's producers lies in the store alone: it waits, and refuses with what is retriable.
+        slowed = threading.Thread(
+            target=produce, args=(broker.bootstrap, "state", range(100, 150)), kwargs={"idempotent": True}
+        )
+        slowed.start()
+        wait_for("a refusal", lambda: "the state of a log cannot be loaded" in broker.log.read_text())
         assert "Traceback" not in broker.log.read_text()
 
         store.start()
         wait_for("readiness", lambda: readiness(broker) == "ready\n")
+        slowed.join(30)
+        assert consume(broker.bootstrap, "state", range(150)) == list(range(150))
         assert consume(broker.bootstrap, "t", range(250)) == list(range(250))
         produce(broker.bootstrap, "t", range(250, 260))
         broker.stop()  # uploads the rest

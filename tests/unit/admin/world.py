@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from broker.cluster.controller import Controller, ImageChange, LogToOpen
+from broker.cluster.controller import Controller, ImageChange, LogToOpen, settle_cluster_id
 from broker.cluster.image import BrokerEndpoint, ClusterImage
 from broker.cluster.store import ClusterStore
 from broker.handlers import (
@@ -92,8 +92,9 @@ class AdminWorld:
         self.supervisor = Supervisor(lambda _name, error: self.crashes.append(error))
         self.changes: list[ImageChange] = []
         self.handlers = dict(HANDLERS)
+        self.store = ClusterStore(database, random.Random(1), pause_ms=0)
         self.cluster = Controller(
-            store=ClusterStore(database, random.Random(1), pause_ms=0),
+            store=self.store,
             settings=settings,
             host=host,
             endpoint=BrokerEndpoint(settings.broker.node_id, "127.0.0.1", 9092),
@@ -181,6 +182,8 @@ async def admin_world(
     await MetaStore(database).migrate()
     world = AdminWorld(settings_of(values or {}), database, host or CountingHost())
     try:
+        await world.store.migrate()
+        await settle_cluster_id(world.store, world.settings.broker.cluster_id, random.Random(3), 1)
         await world.cluster.start()
         await world.cluster.open_logs()
         yield world

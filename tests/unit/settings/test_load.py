@@ -101,6 +101,7 @@ def test_values(option: str, value: object) -> None:
         ("listeners=", "at least one address"),
         ("listeners=PLAINTEXT://a:1,PLAINTEXT://b:1", "one PLAINTEXT address"),
         ("advertised.listeners=PLAINTEXT://0.0.0.0:1", "an address that clients can reach"),
+        ("listeners=PLAINTEXT://0.0.0.0:9092", "clients cannot connect to 0.0.0.0; name an address"),
         ("wal.capacity.bytes=100MiB", "at least two segments"),
         ("message.max.bytes=200000000", "above socket.request.max.bytes"),
         ("group.max.session.timeout.ms=10", "group.min.session.timeout.ms is above"),
