@@ -26,9 +26,11 @@ LIMITS = {"start_s": 1.0, "memory_mib": 120.0, "idle_memory_mib": 100.0, "idle_s
 PER_TOPIC = 1000
 
 
-def make(kind: str, directory: Path) -> KafkaProcess | WeirProcess:
+def make(kind: str, directory: Path, python: str) -> KafkaProcess | WeirProcess:
     """A broker of this kind that is not started yet."""
-    return KafkaProcess(directory) if kind == "kafka" else WeirProcess(directory)
+    if kind == "kafka":
+        return KafkaProcess(directory)
+    return WeirProcess(directory, python=python)
 
 
 def memory_mib(pid: int) -> float:
@@ -101,9 +103,9 @@ def make_partitions(bootstrap: str, count: int) -> None:
         raise RuntimeError(f"{len(failed)} records failed ({failed[:1]}), {left} not acknowledged")
 
 
-def measure(kind: str, directory: Path, partitions: int) -> dict[str, float]:
+def measure(kind: str, directory: Path, partitions: int, python: str) -> dict[str, float]:
     """One run; see the module's text."""
-    broker = make(kind, directory)
+    broker = make(kind, directory, python)
     try:
         found = {"start_s": timed_start(broker, "first", create=True)}
         time.sleep(1)
@@ -124,12 +126,17 @@ def main() -> int:
     parser.add_argument("--broker", choices=("weir", "kafka"), default="weir")
     parser.add_argument("--partitions", type=int, default=10_000, help="idle partitions (0: leave that part out)")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--python",
+        default=sys.executable,
+        help="Weir's Python. One without the tests' libraries starts faster: kio imports hypothesis where it is there",
+    )
     parser.add_argument("--limits", action="store_true", help="fail when a target is missed")
     arguments = parser.parse_args()
     runs = []
     for _ in range(arguments.repeats):
         with tempfile.TemporaryDirectory(prefix="weir-footprint-") as directory:
-            runs.append(measure(arguments.broker, Path(directory), arguments.partitions))
+            runs.append(measure(arguments.broker, Path(directory), arguments.partitions, arguments.python))
     missed = 0
     for name in runs[0]:
         values = [run[name] for run in runs]

@@ -30,6 +30,7 @@ class WeirProcess(Service):
     settings: dict[str, str] = field(default_factory=dict)
     port: int = 0
     prefix: tuple[str, ...] = ()
+    python: str = sys.executable
     http_port: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -50,7 +51,7 @@ class WeirProcess(Service):
             settings["store.url"] = f"s3://{self.store.bucket}"
             settings["store.s3.endpoint"] = self.store.service.endpoint
         settings |= self.settings
-        command = [*self.prefix, sys.executable, "-m", "broker", "serve"]
+        command = [*self.prefix, self.python, "-m", "broker", "serve"]
         return command + [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
 
     def environment(self) -> dict[str, str]:
