@@ -82,6 +82,7 @@ def test_a_task_exception_nobody_retrieves_fails_the_run(loop: SimulatedLoop) ->
         await asyncio.sleep(1)
         loop._world_tasks.tasks.clear()
         del task
+        gc.collect()
         await asyncio.sleep(1)
 
     with pytest.raises(SimulationFailure, match="never retrieved"):
