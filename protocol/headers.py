@@ -11,6 +11,7 @@ from protocol.varint import read_uvarint, uvarint
 
 SIZE_PREFIX_BYTES: Final = 4
 NOT_SERVED: Final = -1
+_new_tuple = tuple.__new__  # a NamedTuple's own constructor is Python
 
 
 class RequestHeader(NamedTuple):
@@ -71,7 +72,7 @@ def parse_request_header(buf: memoryview) -> RequestHeader:
                 pos = skip_tagged_fields(buf, pos)
             else:
                 pos += 1
-        return RequestHeader(api_key, version, correlation_id, client_id, pos)
+        return _new_tuple(RequestHeader, (api_key, version, correlation_id, client_id, pos))
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise MalformedRequest(f"request header expected, got {len(buf)} bytes: {error}") from None
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from protocol.errors import MalformedRequest, UnsupportedVersion
 from protocol.headers import skip_tagged_fields
@@ -28,8 +27,10 @@ RequestTopic: TypeAlias = tuple[str | bytes, list[RequestPartition]]
 """(topic name, or from version 13 the topic id's 16 bytes, partitions)."""
 
 
-@dataclass(slots=True)
-class ProduceRequest:
+_new_tuple = tuple.__new__  # a NamedTuple's own constructor is Python
+
+
+class ProduceRequest(NamedTuple):
     transactional_id: str | None
     acks: int
     timeout_ms: int
@@ -131,7 +132,15 @@ def _parse_flexible(version: int, buf: memoryview, pos: int) -> ProduceRequest:
         partitions: list[RequestPartition] = []
         for _ in range(partition_count - 1):
             (index,) = _INT32(buf, pos)
-            size, pos = read_uvarint(buf, pos + 4)
+            size = buf[pos + 4]
+            pos += 5
+            if size > 0x7F:
+                more = buf[pos]
+                pos += 1
+                if more > 0x7F:
+                    size, pos = read_uvarint(buf, pos - 2)
+                else:
+                    size = size & 0x7F | more << 7
             if size:
                 stop = pos + size - 1
                 if stop >= end:
@@ -145,7 +154,7 @@ def _parse_flexible(version: int, buf: memoryview, pos: int) -> ProduceRequest:
         topics.append((topic, partitions))
     if buf[pos]:
         skip_tagged_fields(buf, pos)
-    return ProduceRequest(transactional_id, acks, timeout_ms, topics)
+    return _new_tuple(ProduceRequest, (transactional_id, acks, timeout_ms, topics))
 
 
 def _text(buf: memoryview, pos: int, size: int) -> tuple[str, int]:
@@ -231,7 +240,11 @@ def _encode_any(
         out += _compact_topic(version, name, topic_id)
         out += uvarint(len(partitions) + 1)
         for partition in partitions:
-            _append_flexible_partition(out, version, partition)
+            index, error, base_offset, append_time_ms, start_offset, errors, message, leader = partition
+            if errors or message is not None or leader is not None:
+                _append_flexible_partition(out, version, partition)
+            else:
+                out += _PARTITION_PLAIN(index, error, base_offset, append_time_ms, start_offset, 1, 0, 0)
         out.append(0)
     out += _THROTTLE(throttle_ms)
     out += node_endpoints_tag(node_endpoints) if node_endpoints and version >= 10 else b"\x00"
@@ -259,9 +272,6 @@ def _legacy_body(version: int, topics: Sequence[ResponseTopic], throttle_ms: int
 
 def _append_flexible_partition(out: bytearray, version: int, partition: ResponsePartition) -> None:
     index, error, base_offset, append_time_ms, start_offset, errors, message, leader = partition
-    if not errors and message is None and leader is None:
-        out += _PARTITION_PLAIN(index, error, base_offset, append_time_ms, start_offset, 1, 0, 0)
-        return
     out += _PARTITION_5(index, error, base_offset, append_time_ms, start_offset)
     out += uvarint(len(errors) + 1)
     for batch_index, text in errors:

@@ -16,8 +16,8 @@ from s3stream.ports import Done, Wal
 from s3stream.stream import Stream
 from s3stream.tail_cache import TailCache
 
-Entry = tuple[Stream, int, Done | None]
-"""(stream, end offset, done): what the WAL hands back when a frame is durable."""
+Entry = tuple[Stream, int]
+"""(stream, end offset): what the WAL hands back when a frame is durable."""
 
 
 class AppendPath:
@@ -35,6 +35,9 @@ class AppendPath:
         self._on_group, self._on_failure = on_group, on_failure
         self._wal: Wal | None = None
         self._pending: deque[Entry] = deque()
+        self._appended = self._durable = 0  # frames so far
+        self._acks: deque[tuple[int, Done]] = deque()
+        """Who is told when so many frames are durable; the numbers never fall."""
         self._group_since = 0.0
         self._dirty: dict[int, Stream] = {}
         self.tail_bytes = 0
@@ -72,17 +75,40 @@ class AppendPath:
             if done is not None:
                 asyncio.get_running_loop().call_soon(done, stream.gone)
             return
+        wal = self._wal
+        if wal is None:
+            raise Fatal("no WAL attached yet")
+        stream_id = stream.stream_id
         base = stream.next_offset
         end = base + record_count
-        entry = (stream, end, done)
-        lsn = self.wal.append(stream.stream_id, stream.epoch, base, record_count, max_timestamp_ms, payload, entry)
+        entry = (stream, end)
+        lsn = wal.append(stream_id, stream.epoch, base, record_count, max_timestamp_ms, payload, entry)
         stream.next_offset = end
-        if not self._pending:
+        pending = self._pending
+        if not pending:
             self._group_since = asyncio.get_running_loop().time()
-        self._pending.append(entry)
-        self._add_to_tail(stream, base, end, max_timestamp_ms, lsn, payload)
-        self._metrics.appends += 1
-        self._metrics.append_bytes += len(payload)
+        pending.append(entry)
+        self._appended = appended = self._appended + 1
+        if done is not None:
+            self._acks.append((appended, done))
+        # As `_add_to_tail`, without the call.
+        self._tail.append(stream_id, base, end, max_timestamp_ms, lsn, payload)
+        size = len(payload)
+        if not stream.tail_bytes:
+            stream.dirty_since = asyncio.get_running_loop().time()
+            self._dirty[stream_id] = stream
+        stream.tail_bytes += size
+        self.tail_bytes += size
+        self._metrics.append_bytes += size
+
+    def after_last(self, done: Done) -> None:
+        """Run `done` once everything appended so far, to any stream, is durable; at once if it is."""
+        if self.failure is not None:
+            done(self.failure)
+        elif self._pending:
+            self._acks.append((self._appended, done))
+        else:
+            done(None)
 
     def restore(
         self, stream: Stream, base: int, end: int, max_timestamp_ms: int, lsn: int, payload: memoryview
@@ -116,12 +142,15 @@ class AppendPath:
                 pending.appendleft(expected)
                 self.fail(Fatal(f"the WAL reports {entry!r} durable, {expected!r} was appended before it"))
                 return
-            stream, end, done = expected
+            stream, end = expected
             stream.durable_end = end
             touched[stream.stream_id] = stream
-            if done is not None:
-                acked.append(done)
+        self._durable += len(entries)
+        acks, durable = self._acks, self._durable
+        while acks and acks[0][0] <= durable:
+            acked.append(acks.popleft()[1])
         now = loop.time()
+        self._metrics.appends = durable
         self._metrics.wal_groups += 1
         self._metrics.wal_group_entries.observe(len(entries))
         self._metrics.ack_seconds.observe(now - self._group_since)
@@ -145,7 +174,8 @@ class AppendPath:
         self.failure = failure = cause if isinstance(cause, Fatal) else Fatal(f"the WAL failed: {cause!r}")
         self._metrics.wal_failures += 1
         self._on_failure(failure)  # marks every stream as gone before anybody is told
-        waiting = [done for _, _, done in self._pending if done is not None]
+        waiting = [done for _, done in self._acks]
+        self._acks.clear()
         self._pending.clear()
         _call_all(asyncio.get_running_loop(), waiting, failure)
 

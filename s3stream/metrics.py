@@ -31,7 +31,7 @@ class EngineMetrics:
     """Everything counts up from 0 but the gauges, which are read from the engine when asked for."""
 
     def __init__(self) -> None:
-        self.appends = 0
+        self.appends = 0  # durable ones
         self.append_bytes = 0
         self.wal_groups = 0
         self.wal_group_entries = Histogram(SIZE_BOUNDS)

@@ -95,6 +95,11 @@ class Stream:
         """
         self._appends.append(self, payload, record_count, max_timestamp_ms, done)
 
+    def after_last(self, done: Done) -> None:
+        """Run `done` once everything that was appended so far, to this and any other stream, is durable; at once if it
+        is. Cheaper than `when_durable` for one that has just appended to many streams."""
+        self._appends.after_last(done)
+
     def when_durable(self, end_offset: int, done: Done) -> None:
         """Run `done` once everything below `end_offset` is durable; at once if it is, or if the stream is gone."""
         if end_offset <= self.durable_end:

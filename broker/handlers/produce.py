@@ -24,12 +24,16 @@ from s3stream.errors import StreamError
 if TYPE_CHECKING:
     from broker.net.connection import Connection, Reply
     from broker.partitions.log import PartitionLog
+    from broker.partitions.registry import TopicLogs
     from broker.services import Services
 
 _ZSTD_FROM_VERSION = 7
 _BY_ID_FROM_VERSION = 13
 
 TopicResult = tuple[str, bytes, list[tuple[Any, ...]]]
+Plan = list["tuple[str | bytes, TopicLogs | None, list[tuple[int, memoryview | None, PartitionLog | None]]]"]
+"""By topic name or id: the topic, and per partition its index, records and log; None where there is none."""
+_NO_LOGS: list[PartitionLog | None] = []
 
 
 class PendingProduce:
@@ -77,13 +81,16 @@ class PendingProduce:
 def handle(services: Services, connection: Connection, header: RequestHeader, frame: memoryview) -> None:
     """Append what the frame holds, now or as soon as there is room. Raises MalformedRequest."""
     request = parse_produce_request(header.api_version, frame, header.body_offset)
-    services.counters.produce_requests += 1
-    services.counters.produced_bytes += len(frame)
-    if _logs_to_load(services, request) or not services.engine.admit(len(frame)):
-        services.counters.produce_held += 1
-        connection.run_held(_begin_later(services, connection, header, request, len(frame)))
+    size = len(frame)
+    counters = services.counters
+    counters.produce_requests += 1
+    counters.produced_bytes += size
+    plan, unready = _plan(services, request)
+    if unready or not services.engine.admit(size):
+        counters.produce_held += 1
+        connection.run_held(_begin_later(services, connection, header, request, size))
     else:
-        _begin(services, connection, header, request)
+        _begin(services, connection, header, request, plan)
 
 
 async def _begin_later(
@@ -99,8 +106,9 @@ async def _begin_later(
     try:
         async with asyncio.timeout(max(request.timeout_ms, 1) / 1000):
             while True:
-                if logs := _logs_to_load(services, request):
-                    for log in logs:
+                plan, unready = _plan(services, request)
+                if unready:
+                    for log in unready:
                         await log.load()
                 elif services.engine.admit(size):
                     break
@@ -117,7 +125,7 @@ async def _begin_later(
         services.log_sparingly(logging.WARNING, "the state of a log cannot be loaded", {"reason": str(reason)})
         _refuse_all(services, connection, header, request, ErrorCode.KAFKA_STORAGE_ERROR)
         return
-    _begin(services, connection, header, request)
+    _begin(services, connection, header, request, plan)
 
 
 def _room(services: Services, connection: Connection) -> asyncio.Future[None]:
@@ -132,21 +140,32 @@ def _room(services: Services, connection: Connection) -> asyncio.Future[None]:
     return room
 
 
-def _logs_to_load(services: Services, request: ProduceRequest) -> list[PartitionLog]:
+def _plan(services: Services, request: ProduceRequest) -> tuple[Plan, list[PartitionLog]]:
+    """Each partition of the request with its log, and the logs among them that must be loaded first."""
     topics = services.partitions.by_key
-    unready = []
+    plan: Plan = []
+    unready: list[PartitionLog] = []
     for key, partitions in request.topics:
         topic = topics.get(key)
-        if topic is not None:
-            for index, _ in partitions:
-                log = topic.get(index)
-                if log is not None and log.producers is None:
-                    unready.append(log)
-    return unready
+        logs = _NO_LOGS if topic is None else topic.logs
+        count = len(logs)
+        found: list[tuple[int, memoryview | None, PartitionLog | None]] = []
+        for index, records in partitions:
+            log = logs[index] if 0 <= index < count else None
+            if log is not None and log.producers is None:
+                unready.append(log)
+            found.append((index, records, log))
+        plan.append((key, topic, found))
+    return plan, unready
 
 
-def _begin(services: Services, connection: Connection, header: RequestHeader, request: ProduceRequest) -> None:
-    """Every batch of the request is appended or refused here, in one turn of the loop."""
+def _begin(
+    services: Services, connection: Connection, header: RequestHeader, request: ProduceRequest, plan: Plan
+) -> None:
+    """Every batch of the request is appended or refused here, in one turn of the loop.
+
+    The WAL makes batches durable in the order of their appends, so the last one tells of all the request's new ones.
+    """
     acks = request.acks
     if acks not in (-1, 0, 1):
         _refuse_all(services, connection, header, request, ErrorCode.INVALID_REQUIRED_ACKS)
@@ -154,17 +173,17 @@ def _begin(services: Services, connection: Connection, header: RequestHeader, re
     version = header.api_version
     by_id = version >= _BY_ID_FROM_VERSION
     zstd_allowed = version >= _ZSTD_FROM_VERSION
-    topics = services.partitions.by_key
+    now_ms = services.clock.now_ms()
     reply = connection.open_reply() if acks else None
     pending = PendingProduce(services, reply, (version, header.correlation_id))
+    durable = pending.durable
     results = pending.results
     failed = False
-    for key, partitions in request.topics:
-        topic = topics.get(key)
+    last: PartitionLog | None = None
+    for key, topic, partitions in plan:
         rows: list[tuple[Any, ...]] = []
-        for index, records in partitions:
-            log = None if topic is None else topic.get(index)
-            if log is None or log.topic.internal:
+        for index, records, log in partitions:
+            if log is None or topic is None or topic.internal:
                 error = _no_log_error(log, by_id and topic is None)
                 rows.append((index, error, -1, -1, -1, (), None, None))
                 failed = True
@@ -175,19 +194,26 @@ def _begin(services: Services, connection: Connection, header: RequestHeader, re
                 )
                 failed = True
                 continue
-            pending.remaining += 1
-            appended = log.append(records, pending.durable, zstd_allowed)
-            error, base_offset, append_time_ms, start_offset, message = appended
+            error, base_offset, append_time_ms, start_offset, message, original_end = log.append(
+                records, None, now_ms, zstd_allowed
+            )
             if error:
-                pending.remaining -= 1
                 failed = True
                 if error == ErrorCode.INVALID_TXN_STATE and request.transactional_id is None:
                     error = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
                 rows.append((index, error, -1, -1, start_offset, (), message, None))
+                continue
+            if original_end < 0:
+                last = log
             else:
-                rows.append((index, 0, base_offset, append_time_ms, start_offset, (), None, None))
+                pending.remaining += 1
+                log.stream.when_durable(original_end, durable)
+            rows.append((index, 0, base_offset, append_time_ms, start_offset, (), None, None))
         if rows:
             results.append((key, b"", rows) if not by_id else ("", key, rows))  # type: ignore[arg-type]
+    if last is not None:
+        pending.remaining += 1
+        last.stream.after_last(durable)
     if failed:
         services.counters.produce_errors += 1
         if reply is None:
@@ -196,7 +222,7 @@ def _begin(services: Services, connection: Connection, header: RequestHeader, re
     if reply is not None:
         reply.deadline = reply.started_at + max(request.timeout_ms, 1) / 1000
         reply.overdue = pending
-    pending.durable(None)
+    durable(None)
 
 
 def _no_log_error(log: PartitionLog | None, unknown_id: bool) -> ErrorCode:

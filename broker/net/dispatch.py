@@ -13,7 +13,7 @@ from broker.request import Request
 from broker.services import Services
 from protocol.apis import SERVED
 from protocol.errors import MalformedRequest
-from protocol.headers import RequestHeader, frame_prefix, parse_request_header
+from protocol.headers import NOT_SERVED, RequestHeader, frame_prefix, parse_request_header
 from protocol.messages import decode_request, encode_response
 
 _PRODUCE, _FETCH, _API_VERSIONS = 0, 1, 18
@@ -28,37 +28,23 @@ class Dispatcher:
 
     def __call__(self, connection: Connection, frame: memoryview | bytes) -> None:
         try:
-            header = parse_request_header(memoryview(frame))
+            header = parse_request_header(frame if type(frame) is memoryview else memoryview(frame))
             key = header.api_key
-            if key == _PRODUCE and self._served(connection, header):
+            if header.body_offset == NOT_SERVED and key != _API_VERSIONS:
+                _refuse(connection, header)
+                return
+            self._counts[key] = self._counts.get(key, 0) + 1
+            if key == _PRODUCE:
                 produce.handle(self._services, connection, header, frame)  # type: ignore[arg-type]
-            elif key == _FETCH and self._served(connection, header):
+            elif key == _FETCH:
                 fetch.handle(self._services, connection, header, frame)
             elif key == _API_VERSIONS:
-                self._count(key)
                 connection.open_reply().send((api_versions.answer(header, frame),))
-            elif key not in (_PRODUCE, _FETCH) and self._served(connection, header):
+            else:
                 self._start_task(connection, header, frame)
         except MalformedRequest as error:
             self._services.counters.request_errors += 1
             connection.refuse(str(error))
-
-    def _served(self, connection: Connection, header: RequestHeader) -> bool:
-        """An unknown key or version closes the connection, as in Kafka."""
-        api = SERVED.get(header.api_key)
-        if api is None:
-            connection.refuse(f"API key {header.api_key} is not served")
-            return False
-        if not api.serves(header.api_version):
-            connection.refuse(
-                f"{api.name} version {header.api_version}: versions {api.served_from} to {api.max_version} are served"
-            )
-            return False
-        self._count(header.api_key)
-        return True
-
-    def _count(self, key: int) -> None:
-        self._counts[key] = self._counts.get(key, 0) + 1
 
     def _start_task(self, connection: Connection, header: RequestHeader, frame: memoryview | bytes) -> None:
         body = decode_request(header.api_key, header.api_version, memoryview(frame), header.body_offset)
@@ -73,3 +59,13 @@ class Dispatcher:
             reply.send((frame_prefix(request.api_key, request.api_version, request.correlation_id, len(body)), body))
         else:
             reply.send((encode_response(request.api_key, request.api_version, request.correlation_id, body),))
+
+
+def _refuse(connection: Connection, header: RequestHeader) -> None:
+    """An unknown key or version closes the connection, as in Kafka."""
+    api = SERVED.get(header.api_key)
+    if api is None:
+        connection.refuse(f"API key {header.api_key} is not served")
+        return
+    versions = f"versions {api.served_from} to {api.max_version} are served"
+    connection.refuse(f"{api.name} version {header.api_version}: {versions}")

@@ -21,6 +21,7 @@ from protocol.record_batch import (
     validate_produce_batch,
 )
 from protocol.record_codec import repair_max_timestamp
+from s3stream.errors import Fenced, NotFound
 from s3stream.ports import Clock
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from s3stream.stream import Stream
 
 Done = Callable[[BaseException | None], None]
+_NONE = ErrorCode.NONE
 
 
 class Waiter(Protocol):
@@ -40,13 +42,19 @@ class Waiter(Protocol):
 
 class Appended(NamedTuple):
     """Answer to one produced batch. `base_offset` is -1 when refused; `append_time_ms` -1 for CreateTime topics, but
-    for a duplicate the original's timestamp; `start_offset` is that of the log, or -1 where Kafka leaves it out."""
+    for a duplicate the original's timestamp; `start_offset` is that of the log, or -1 where Kafka leaves it out.
+    `original_end`: where the original of a duplicate ends, up to which the log must be durable before the answer;
+    else -1."""
 
     error: ErrorCode
     base_offset: int = -1
     append_time_ms: int = -1
     start_offset: int = -1
     message: str | None = None
+    original_end: int = -1
+
+
+_new_tuple = tuple.__new__  # a NamedTuple's own constructor is Python
 
 
 class PartitionLog:
@@ -100,53 +108,58 @@ class PartitionLog:
             producers.replay(tail)
             self.producers = producers
 
-    def append(self, records: memoryview, done: Done, zstd_allowed: bool = True) -> Appended:
+    def append(self, records: memoryview, done: Done | None, now_ms: int, zstd_allowed: bool = True) -> Appended:
         """One produced RecordBatch v2, writable, owned by the log from here on. `zstd_allowed`: Produce version 7 on.
 
-        On NONE `done` is called once the batch (or, for a duplicate, the original) is durable; on an error it never is.
-        The caller has made sure of `engine.admit` and of `producers is not None`.
+        `done` is called once the batch is durable, unless it is refused or a duplicate: for that one the caller waits
+        until the log is durable up to `original_end`. The caller has made sure of `engine.admit` and of `producers is
+        not None`.
         """
-        config = self.topic.config
+        topic = self.topic
+        config = topic.config
+        stream = self.stream
+        if stream.gone is not None:
+            return Appended(_gone(stream.gone), message=f"the log is no longer served here: {stream.gone}")
         try:
-            header = validate_produce_batch(
-                records, max_batch_bytes=self.topic.max_batch_bytes, zstd_allowed=zstd_allowed
-            )
-            if header.max_timestamp_is_unset:
+            header = validate_produce_batch(records, topic.max_batch_bytes, zstd_allowed)
+            if header.max_timestamp < header.base_timestamp:  # unset
                 repair_max_timestamp(records)
                 header = parse_batch_header(records)
             if config.compression_type != "producer":
-                records, header = as_topic_codec(records, header, config, self.topic.max_batch_bytes)
+                records, header = as_topic_codec(records, header, config, topic.max_batch_bytes)
         except InvalidBatch as error:
             start_offset = self.stream.start_offset if error.by_log else -1
             return Appended(error.error_code, start_offset=start_offset, message=error.message)
-        if header.producer_id >= 0:
+        producer_id = header.producer_id
+        if producer_id >= 0:
             if header.is_transactional:
                 return Appended(ErrorCode.INVALID_TXN_STATE, message="transactions are not served")
             assert self.producers is not None
             verdict = self.producers.check(header)
             if verdict is not None:
                 if isinstance(verdict, SentBatch):
-                    self.stream.when_durable(verdict.last_offset + 1, done)
-                    start_offset = self.stream.start_offset
-                    return Appended(ErrorCode.NONE, verdict.base_offset, verdict.timestamp, start_offset)
+                    found = ErrorCode.NONE, verdict.base_offset, verdict.timestamp, self.stream.start_offset
+                    return Appended(*found, original_end=verdict.last_offset + 1)
                 message = self._sequence_message(header)
                 return Appended(verdict, start_offset=self.stream.start_offset, message=message)
         append_time_ms = -1
         max_timestamp = header.max_timestamp
         if config.log_append_time:
-            append_time_ms = max_timestamp = self.clock.now_ms()
-        elif (refused := self._check_timestamps(header)) is not None:
-            return refused
-        stream = self.stream
+            append_time_ms = max_timestamp = now_ms
+        elif max_timestamp != -1 and (
+            max_timestamp - now_ms > config.timestamp_after_max_ms
+            or now_ms - header.base_timestamp > config.timestamp_before_max_ms
+        ):
+            return self._refuse_timestamp(header, now_ms)
         base_offset = stream.next_offset
         assign(records, base_offset, stream.epoch)
         if append_time_ms >= 0:
             set_log_append_time(records, append_time_ms)
             header = parse_batch_header(records)
         stream.append(records, header.record_count, max_timestamp, done)
-        if header.producer_id >= 0:
+        if producer_id >= 0:
             self.producers.record(header, base_offset)  # type: ignore[union-attr]
-        return Appended(ErrorCode.NONE, base_offset, append_time_ms, stream.start_offset)
+        return _new_tuple(Appended, (_NONE, base_offset, append_time_ms, stream.start_offset, None, -1))
 
     def append_internal(self, batch: memoryview, record_count: int, timestamp_ms: int, done: Done) -> int:
         """A batch that the broker itself made (internal topics); returns its base offset."""
@@ -156,13 +169,10 @@ class PartitionLog:
         stream.append(batch, record_count, timestamp_ms, done)
         return base_offset
 
-    def _check_timestamps(self, header: BatchHeader) -> Appended | None:
+    def _refuse_timestamp(self, header: BatchHeader, now_ms: int) -> Appended:
         """`message.timestamp.before.max.ms` and `.after.max.ms` (KIP-937), judged by the batch header."""
         config = self.topic.config
         newest = header.max_timestamp
-        if newest == -1:
-            return None
-        now_ms = self.clock.now_ms()
         if newest - now_ms > config.timestamp_after_max_ms:
             return Appended(
                 ErrorCode.INVALID_TIMESTAMP,
@@ -170,14 +180,12 @@ class PartitionLog:
                 message=f"timestamp {newest} is more than {config.timestamp_after_max_ms} ms ahead of {now_ms}"
                 " (message.timestamp.after.max.ms)",
             )
-        if now_ms - header.base_timestamp > config.timestamp_before_max_ms:
-            return Appended(
-                ErrorCode.INVALID_TIMESTAMP,
-                start_offset=self.stream.start_offset,
-                message=f"timestamp {header.base_timestamp} is more than {config.timestamp_before_max_ms} ms"
-                f" before {now_ms} (message.timestamp.before.max.ms)",
-            )
-        return None
+        return Appended(
+            ErrorCode.INVALID_TIMESTAMP,
+            start_offset=self.stream.start_offset,
+            message=f"timestamp {header.base_timestamp} is more than {config.timestamp_before_max_ms} ms"
+            f" before {now_ms} (message.timestamp.before.max.ms)",
+        )
 
     def _sequence_message(self, header: BatchHeader) -> str:
         assert self.producers is not None
@@ -237,3 +245,12 @@ class PartitionLog:
             return -1, -1
         floor = max((e for e, _ in history if e <= epoch), default=epoch)
         return floor, max(higher[1], self.stream.start_offset)
+
+
+def _gone(reason: BaseException) -> ErrorCode:
+    """What a producer is told of a log that ended here: deleted, led by somebody else, or without its engine."""
+    if isinstance(reason, NotFound):
+        return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    if isinstance(reason, Fenced):
+        return ErrorCode.NOT_LEADER_OR_FOLLOWER
+    return ErrorCode.KAFKA_STORAGE_ERROR
