@@ -1,0 +1,75 @@
+"""Takes down the history of a run: the one object that all client threads share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, BinaryIO
+
+from benchmarks.verify import stored
+from benchmarks.verify.history import History, Operation, Outcome
+
+
+class Recorder:
+    """`run` grows as calls come in, and so does `file`, if there is one. Times are seconds since it was made.
+
+    A failing write (disk full) is raised in whatever thread made it: a history with holes proves nothing.
+    """
+
+    def __init__(self, plan: dict[str, Any], file: BinaryIO | None = None) -> None:
+        self.run = stored.Run(plan)
+        self._file = file
+        self._lock = threading.Lock()
+        self._began_s = time.monotonic()
+        self.acked = 0
+        self.unsure = 0
+        self.followed = 0
+        self.last_ack_s = 0.0
+        self._write(stored.start_line(plan))
+
+    def now_s(self) -> float:
+        return time.monotonic() - self._began_s
+
+    def invoke(self, operation: Operation, at_s: float | None = None) -> None:
+        """`at_s`: when it began, if that was earlier."""
+        with self._lock:
+            self.run.history.invoke(operation, self.now_s() if at_s is None else at_s)
+            self._write(stored.invoke_line(operation))
+
+    def end(self, operation: Operation, outcome: Outcome, note: str = "") -> None:
+        """Set the results on `operation` before."""
+        with self._lock:
+            History.end(operation, outcome, self.now_s(), note)
+            self._write(stored.end_line(operation))
+
+    def produced(self, outcome: Outcome) -> None:
+        """Count for the progress line."""
+        with self._lock:
+            if outcome is Outcome.OK:
+                self.acked += 1
+                self.last_ack_s = self.now_s()
+            else:
+                self.unsure += 1
+
+    def client_error(self, client: str, error: str) -> None:
+        """Something that a client told us apart from any operation, such as a lost connection."""
+        with self._lock:
+            self.run.add_client_error(client, error)
+            self._write(stored.client_error_line(client, error, self.now_s()))
+
+    def chaos(self, chaos: stored.Chaos) -> None:
+        with self._lock:
+            self.run.chaos.append(chaos)
+            self._write(stored.chaos_line(chaos))
+
+    def phase(self, phase: str) -> None:
+        with self._lock:
+            at_s = self.now_s()
+            self.run.phases[phase] = at_s
+            self._write(stored.phase_line(phase, at_s))
+            if self._file is not None:
+                self._file.flush()
+
+    def _write(self, line: bytes) -> None:
+        if self._file is not None:
+            self._file.write(line)
