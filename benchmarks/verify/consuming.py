@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from benchmarks.verify.history import Bounds, OffsetRead, Outcome, Partition, Read
 from benchmarks.verify.plan import Plan
-from benchmarks.verify.recorder import Recorder
+from benchmarks.verify.recorder import Recorder, silent
 
 _BATCH = 500
 _WAIT_S = 0.2
@@ -42,7 +42,7 @@ def connect(plan: Plan, name: str, recorder: Recorder, group: str, **extra: Any)
             "fetch.wait.max.ms": 100,
             "reconnect.backoff.ms": 50,
             "reconnect.backoff.max.ms": 500,
-            "log_level": 0,
+            "logger": silent(),
             "error_cb": told,
             **extra,
             **plan.client,

@@ -21,7 +21,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from benchmarks.verify.history import Outcome, Partition, Produce
 from benchmarks.verify.plan import Kind, Plan
-from benchmarks.verify.recorder import Recorder
+from benchmarks.verify.recorder import Recorder, silent
 
 _SLICE_S = 0.01
 _MAX_PENDING = 1000
@@ -106,7 +106,7 @@ class ProducerThread(threading.Thread):
             while due >= 1 and self._pending < _MAX_PENDING and not self._broken:
                 self._send_next()
                 due -= 1
-            self._producer.poll(0)
+            self._poll(0)
             if self._broken:
                 self._renew()
 
@@ -133,7 +133,7 @@ class ProducerThread(threading.Thread):
         try:
             self._producer.produce(partition.topic, value, partition=partition.index, on_delivery=delivered)
         except BufferError:
-            self._producer.poll(0.05)  # never queued: nothing to record
+            self._poll(0.05)  # never queued: nothing to record
             return
         except KafkaException as error:  # a producer that failed for good
             self._recorder.client_error(self.name, error.args[0].name())
@@ -165,11 +165,26 @@ class ProducerThread(threading.Thread):
         self._broken = False
         self._producer = self._connect()
 
+    def _poll(self, timeout_s: float) -> None:
+        """Serve callbacks. The client raises an idempotent producer's fatal error here, once."""
+        try:
+            self._producer.poll(timeout_s)
+        except KafkaException as error:
+            if not error.args[0].fatal():
+                raise
+            self._told(error.args[0])
+
+    def _flush(self, timeout_s: float) -> None:
+        """Until nothing is under way, the producer is broken or the time is up."""
+        deadline_s = time.monotonic() + timeout_s
+        while self._pending and time.monotonic() < deadline_s:
+            self._poll(0.1)
+
     def _close(self, patience_s: float) -> None:
-        self._producer.flush(patience_s)
+        self._flush(0 if self._broken else patience_s)
         if self._pending:
             self._producer.purge()
-            self._producer.flush(5)
+            self._flush(5)
         self._pending = 0  # what has no report by now stays of unknown outcome
 
     def _connect(self) -> Producer:
@@ -182,7 +197,7 @@ class ProducerThread(threading.Thread):
             "request.timeout.ms": 10_000,
             "reconnect.backoff.ms": 50,
             "reconnect.backoff.max.ms": 500,
-            "log_level": 0,
+            "logger": silent(),
             "error_cb": self._told,
         }
         if self._kind is Kind.IDEMPOTENT:

@@ -56,7 +56,7 @@ def _read(plan: Plan, consumer: Consumer, partition: Partition, low: int, high: 
     deadline_s = time.monotonic() + plan.heal_timeout_s
     while positions[partition] < high and time.monotonic() < deadline_s:
         began_s = recorder.now_s()
-        messages = consumer.consume(_BATCH, timeout=0.5)
+        messages = consumer.consume(min(_BATCH, high - positions[partition]), timeout=0.5)
         before = positions[partition]
         note_reads(recorder, NAME, messages, began_s, positions, final=True, log_starts={partition: low})
         if positions[partition] > before:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections import Counter
 from typing import Any, BinaryIO
 
 from benchmarks.verify import stored
 from benchmarks.verify.history import History, Operation, Outcome
+
+
+def silent() -> logging.Logger:
+    """For the clients' own log lines: what matters of them is in the history."""
+    logger = logging.getLogger("weir.verify.clients")
+    logger.propagate = False
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    return logger
 
 
 class Recorder:
@@ -21,6 +32,7 @@ class Recorder:
         self._file = file
         self._lock = threading.Lock()
         self._began_s = time.monotonic()
+        self._unwritten: Counter[tuple[str, str]] = Counter()
         self.acked = 0
         self.unsure = 0
         self.followed = 0
@@ -52,10 +64,11 @@ class Recorder:
                 self.unsure += 1
 
     def client_error(self, client: str, error: str) -> None:
-        """Something that a client told us apart from any operation, such as a lost connection."""
+        """Something that a client told us apart from any operation, such as a lost connection. While a broker is away
+        there are hundreds; they are written as counts, at the end of each phase."""
         with self._lock:
-            self.run.add_client_error(client, error)
-            self._write(stored.client_error_line(client, error, self.now_s()))
+            self.run.add_client_error(client, error, 1)
+            self._unwritten[client, error] += 1
 
     def chaos(self, chaos: stored.Chaos) -> None:
         with self._lock:
@@ -65,6 +78,9 @@ class Recorder:
     def phase(self, phase: str) -> None:
         with self._lock:
             at_s = self.now_s()
+            for (client, error), times in self._unwritten.items():
+                self._write(stored.client_error_line(client, error, times, at_s))
+            self._unwritten.clear()
             self.run.phases[phase] = at_s
             self._write(stored.phase_line(phase, at_s))
             if self._file is not None:

@@ -5,7 +5,7 @@
     {"e": "end", "n": 0, "t": 0.52, "outcome": "ok", "note": "", "base_offset": 17}
     {"e": "chaos", "t": 10.0, "ended": 12.3, "exit": 0, "output": ""}
     {"e": "phase", "t": 60.0, "phase": "load ended"}
-    {"e": "client error", "t": 10.4, "client": "p0", "error": "_TRANSPORT"}
+    {"e": "client error", "t": 60.0, "client": "p0", "error": "_TRANSPORT", "times": 3}
 
 Times are seconds since the start of the load. An operation without an `end` is of unknown outcome. Record values are
 bytes, shown as Latin-1.
@@ -79,8 +79,8 @@ class Run:
     chaos: list[Chaos] = field(default_factory=list)
     client_errors: dict[tuple[str, str], int] = field(default_factory=dict)  # (client, error)
 
-    def add_client_error(self, client: str, error: str) -> None:
-        self.client_errors[client, error] = self.client_errors.get((client, error), 0) + 1
+    def add_client_error(self, client: str, error: str, times: int) -> None:
+        self.client_errors[client, error] = self.client_errors.get((client, error), 0) + times
 
 
 def start_line(plan: dict[str, Any]) -> bytes:
@@ -112,8 +112,8 @@ def phase_line(phase: str, at_s: float) -> bytes:
     return _line({"e": "phase", "t": round(at_s, 3), "phase": phase})
 
 
-def client_error_line(client: str, error: str, at_s: float) -> bytes:
-    return _line({"e": "client error", "t": round(at_s, 3), "client": client, "error": error})
+def client_error_line(client: str, error: str, times: int, at_s: float) -> bytes:
+    return _line({"e": "client error", "t": round(at_s, 3), "client": client, "error": error, "times": times})
 
 
 def load(path: Path) -> Run:
@@ -157,7 +157,7 @@ def _take(run: Run, event: dict[str, Any]) -> None:
         case "phase":
             run.phases[event["phase"]] = event["t"]
         case "client error":
-            run.add_client_error(event["client"], event["error"])
+            run.add_client_error(event["client"], event["error"], event["times"])
         case other:
             raise ValueError(f"unknown event {other!r}")
 

@@ -13,6 +13,7 @@ from confluent_kafka.cimpl import NewTopic
 from benchmarks.verify.errors import VerifyError
 from benchmarks.verify.history import Partition
 from benchmarks.verify.plan import Plan
+from benchmarks.verify.recorder import silent
 
 _REQUEST_S = 10.0
 
@@ -22,7 +23,7 @@ def admin(plan: Plan) -> AdminClient:
         "bootstrap.servers": plan.bootstrap,
         "client.id": "weir-verify-admin",
         "reconnect.backoff.max.ms": 500,
-        "log_level": 0,
+        "logger": silent(),
     }
     return AdminClient(config | plan.client)
 
