@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 import threading
 
 from benchmarks.verify.plan import Plan
@@ -20,8 +21,7 @@ class ChaosThread(threading.Thread):
     """Every `chaos_every_s` one run of the command in a shell, never two at once, until `stop()`.
 
     The command sees WEIR_VERIFY_ROUND (1, 2, ...) and WEIR_VERIFY_SEED. One that is running when the load ends is
-    waited for; after 300 s it is killed with all its children. A process it means to leave running must make a session
-    of its own and not hold its output.
+    waited for; after 300 s it is killed with all its children. What it starts in the background is left running.
     """
 
     def __init__(self, plan: Plan, recorder: Recorder) -> None:
@@ -45,22 +45,25 @@ class ChaosThread(threading.Thread):
     def _once(self, number: int) -> Chaos:
         began_s = self._recorder.now_s()
         environment = {**os.environ, "WEIR_VERIFY_ROUND": str(number), "WEIR_VERIFY_SEED": str(self._plan.seed)}
-        with subprocess.Popen(
-            self._plan.chaos,
-            shell=True,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as process:
+        # A file, not a pipe: what the command leaves running in the background may go on holding it.
+        with tempfile.TemporaryFile() as output:
+            process = subprocess.Popen(
+                self._plan.chaos,
+                shell=True,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
             try:
-                output, _ = process.communicate(timeout=_TIMEOUT_S)
-                code: int | None = process.returncode
+                code: int | None = process.wait(_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-                output, _ = process.communicate()
+                process.wait()
                 code = None
-        text = output.decode(errors="replace")[-_OUTPUT:].strip()
+            size = output.seek(0, os.SEEK_END)
+            output.seek(max(0, size - _OUTPUT))
+            text = output.read(_OUTPUT).decode(errors="replace").strip()
         return Chaos(began_s, self._recorder.now_s(), code, text)

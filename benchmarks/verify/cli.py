@@ -133,7 +133,10 @@ def _report(run: Run, min_acked: int) -> None:
     from benchmarks.verify.verdict import judge
 
     verdict = judge(run, min_acked)
-    show(_console(sys.stdout), run, verdict)
+    console = _console(sys.stdout)
+    with console.capture() as captured:
+        show(console, run, verdict)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
     raise typer.Exit(int(verdict.result))
 
 

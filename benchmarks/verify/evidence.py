@@ -30,7 +30,7 @@ _SHOWN_VALUE = 40  # as much of a value as checkers show
 _BEFORE, _AFTER = 1, 1  # records shown around the one in question
 
 
-def evidence(history: History, anomaly: Anomaly, most: int = 8) -> list[Operation]:
+def evidence(history: History, anomaly: Anomaly, most: int = 6) -> list[Operation]:
     """At most `most` operations, in order of time; a read is cut to the records around what matters."""
     values = {ast.literal_eval(text) for text in _VALUE.findall(anomaly.text)}
     rest = _VALUE.sub("", anomaly.text)
@@ -48,10 +48,16 @@ def evidence(history: History, anomaly: Anomaly, most: int = 8) -> list[Operatio
 
 
 def _few(found: list[Operation], most: int) -> list[Operation]:
-    """Every attempt to write, then what was read last: reads before say the same."""
-    produced = [each for each in found if not isinstance(each, Read)][:most]
+    """The attempts to write; of the reads, which are many and say the same, those that first showed each outcome, and
+    the last one."""
+    chosen = [each for each in found if not isinstance(each, Read)][:most]
+    seen: set[tuple[tuple[int, bytes], ...]] = set()
     reads = [each for each in found if isinstance(each, Read)]
-    return produced + reads[max(0, len(reads) - (most - len(produced))) :]
+    for read in reads:
+        if read.records not in seen or read is reads[-1]:
+            seen.add(read.records)
+            chosen.append(read)
+    return chosen if len(chosen) <= most else [*chosen[: most - 1], chosen[-1]]
 
 
 def _around(operation: Operation, values: set[bytes], offsets: set[int]) -> Operation | None:

@@ -40,7 +40,7 @@ class Recorder:
         self._write(stored.start_line(plan))
 
     def now_s(self) -> float:
-        return time.monotonic() - self._began_s
+        return round(time.monotonic() - self._began_s, 6)  # as it is written
 
     def invoke(self, operation: Operation, at_s: float | None = None) -> None:
         """`at_s`: when it began, if that was earlier."""

@@ -1,7 +1,8 @@
-"""The report of a run for a person: the verdict first in colour last in words, with every violation's events."""
+"""The report of a run for a person: what came of it, and each kind of violation with its events."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 from rich.console import Console, Group, RenderableType
@@ -13,11 +14,16 @@ from rich.text import Text
 from benchmarks.verify.evidence import evidence, told
 from benchmarks.verify.figures import Fates, Figures
 from benchmarks.verify.history import Anomaly
-from benchmarks.verify.stored import Chaos, Run
+from benchmarks.verify.stored import Run
 from benchmarks.verify.verdict import Result, Verdict
 
 _MOST_VIOLATIONS = 10
+_MOST_OF_A_KIND = 2
 _MOST_LINES = 10
+_VALUES = re.compile(r"""b'(?:[^'\\]|\\.)*'|b"(?:[^"\\]|\\.)*\"""")
+_GROUP = re.compile(r"\bgroup \S+:")
+_FILLER = re.compile(r" #[0-9a-f]*(?=['\"])")
+_NUMBERS = re.compile(r"\[?\d+(?:, \d+)*\]?")
 
 
 def show(console: Console, run: Run, verdict: Verdict) -> None:
@@ -27,8 +33,8 @@ def show(console: Console, run: Run, verdict: Verdict) -> None:
         ("Records", _records(verdict.figures)),
         ("Not acknowledged", _errors(verdict.figures)),
         ("Availability", _availability(verdict.figures)),
-        ("Chaos", _chaos(run.chaos)),
-        ("Connection errors the clients got over", _client_errors(run)),
+        ("Chaos", _chaos(run)),
+        ("Errors the clients were told of apart from their requests", _client_errors(run)),
         ("Read and committed", _read(run, verdict.figures)),
     ):
         if body is not None:
@@ -44,11 +50,10 @@ def _title(run: Run) -> str:
     plan = run.plan
     if not plan:
         return "A history without its options"
-    chaos = f", every {plan['chaos_every_s']:g} s: {plan['chaos']}" if plan.get("chaos") else ""
     return escape(
         f"{plan['bootstrap']}: {plan['producers']} producers, {plan['rate_per_s']:g} records/s for "
         f"{plan['duration_s']:g} s to {plan['topics']} x {plan['partitions']} partitions ({plan.get('prefix', '')}-*), "
-        f"seed {plan['seed']}{chaos}"
+        f"seed {plan['seed']}"
     )
 
 
@@ -92,7 +97,7 @@ def _availability(figures: Figures) -> RenderableType:
     if outages:
         total = sum(each.seconds for each in outages)
         lines.append(
-            f"{len(outages)} outages (no acknowledgement for 1 s or more), longest {longest:.1f} s, "
+            f"{_count(len(outages), 'outage')} (no acknowledgement for 1 s or more), longest {longest:.1f} s, "
             f"{total:.1f} s of {figures.load_s:.1f} s in all"
         )
         spans = [f"{each.began_s:.1f}-{each.ended_s:.1f} s" for each in outages[:_MOST_LINES]]
@@ -108,12 +113,16 @@ def _availability(figures: Figures) -> RenderableType:
     return Text("\n".join(lines))
 
 
-def _chaos(chaos: list[Chaos]) -> RenderableType | None:
+def _chaos(run: Run) -> RenderableType | None:
+    chaos = run.chaos
     if not chaos:
         return None
     failed = [each for each in chaos if each.exit_code != 0]
     took = sum(each.ended_s - each.began_s for each in chaos) / len(chaos)
-    lines = [f"the command ran {len(chaos)} times, {took:.1f} s each, {len(failed)} of them failed"]
+    lines = [
+        run.plan.get("chaos", ""),
+        f"ran {_count(len(chaos), 'time')}, {took:.1f} s each, {len(failed)} of them failed",
+    ]
     for each in failed[:3]:
         why = "was killed after its time" if each.exit_code is None else f"ended with {each.exit_code}"
         lines.append(
@@ -147,40 +156,42 @@ def _read(run: Run, figures: Figures) -> RenderableType:
 
 
 def _violations(console: Console, run: Run, violations: list[Anomaly]) -> None:
-    console.print(Text(f"\n{len(violations):,} violations", style="bold red"))
-    counts = Counter((each.checker, str(each.partition)) for each in violations)
-    table = _table("checker", "partition", "violations")
+    console.print(Text(f"\n{_count(len(violations), 'violation')}", style="bold red"))
+    kinds: dict[tuple[str, str], list[Anomaly]] = {}
+    for each in violations:
+        kinds.setdefault((each.checker, _kind(each.text)), []).append(each)
+    table = _table("checker", "what", "times", "partitions")
     table.columns[1].justify = "left"
-    for (checker, partition), count in sorted(counts.items()):
-        table.add_row(checker, partition, f"{count:,}")
+    for (checker, kind), found in kinds.items():
+        table.add_row(checker, escape(kind), f"{len(found):,}", f"{len({each.partition for each in found})}")
     console.print(Padding(table, (0, 0, 0, 2), expand=False))
-    for number, violation in enumerate(_varied(violations), 1):
-        console.print()
-        console.print(
-            Text.assemble((f"{number}. {violation.checker}: ", "bold"), f"{violation.partition}: ", violation.text)
-        )
-        for operation in evidence(run.history, violation):
-            ended = "" if operation.ended_s is None else f"{operation.ended_s:.3f}"
-            console.print(
-                Text(
-                    f"   {operation.invoked_s:9.3f} - {ended:>9} s  #{operation.number:<6} {told(operation)}",
-                    style="dim",
-                )
-            )
-    if len(violations) > _MOST_VIOLATIONS:
-        console.print(f"\n... and {len(violations) - _MOST_VIOLATIONS:,} more")
+    # One of every kind before a second of any.
+    ranked = sorted(
+        ((place, kind, each) for kind, found in enumerate(kinds.values()) for place, each in enumerate(found)),
+        key=lambda one: one[:2],
+    )
+    shown = [each for place, _, each in ranked if place < _MOST_OF_A_KIND][:_MOST_VIOLATIONS]
+    for number, each in enumerate(shown, 1):
+        _violation(console, run, number, each)
+    if len(violations) > len(shown):
+        console.print(f"\n... and {len(violations) - len(shown):,} more")
 
 
-def _varied(violations: list[Anomaly]) -> list[Anomaly]:
-    """The first few, but of every checker and partition before a second of any."""
-    order: dict[tuple[str, str], int] = {}
-    ranked = []
-    for place, each in enumerate(violations):
-        key = (each.checker, str(each.partition))
-        order[key] = order.get(key, -1) + 1
-        ranked.append((order[key], place, each))
-    ranked.sort(key=lambda one: one[:2])
-    return [each for _, _, each in ranked[:_MOST_VIOLATIONS]]
+def _violation(console: Console, run: Run, number: int, violation: Anomaly) -> None:
+    head = (f"\n{number}. {violation.checker}: ", "bold")
+    console.print(Text.assemble(head, f"{violation.partition}: {_FILLER.sub('', violation.text)}"))
+    for each in evidence(run.history, violation):
+        times = f"{each.invoked_s:9.3f} to {'never' if each.ended_s is None else f'{each.ended_s:.3f} s':11}"
+        console.print(Text(f"   {times} #{each.number:<7}{told(each)}", style="dim"))
+
+
+def _kind(text: str) -> str:
+    """The sentence without what differs from one finding to the next."""
+    return _NUMBERS.sub("N", _GROUP.sub("the group:", _VALUES.sub("...", text)))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _verdict(verdict: Verdict) -> Text:
@@ -191,6 +202,6 @@ def _verdict(verdict: Verdict) -> Text:
                 f"Nothing found: {total.acked:,} acknowledged records are where they were said to be.", "bold green"
             )
         case Result.VIOLATIONS:
-            return Text(f"{len(verdict.violations):,} violations: the cluster broke its promises.", "bold red")
+            return Text(f"{_count(len(verdict.violations), 'violation')}: the cluster broke its promises.", "bold red")
         case Result.VACUOUS:
             return Text("No verdict: " + "; ".join(verdict.reasons) + ".", "bold yellow")

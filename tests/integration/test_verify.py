@@ -1,0 +1,41 @@
+"""`weir verify` on a healthy broker and on nothing at all; `tests.long.verify_shows` breaks brokers for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient
+
+from benchmarks.verify.stored import load
+from broker.embedded import BrokerThread
+from tests.services.process import free_port
+
+
+def verify(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks.verify", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+
+
+def test_a_healthy_broker_passes(weir_session_broker: BrokerThread, tmp_path: Path) -> None:
+    history = tmp_path / "history.jsonl"
+    bootstrap = weir_session_broker.bootstrap
+    options = ("--duration", "2.5", "--rate", "400", "--producers", "3", "--topics", "1", "--history", str(history))
+    done = verify("--bootstrap", bootstrap, *options, "--chaos", "echo round $WEIR_VERIFY_ROUND", "--chaos-every", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Nothing found" in done.stdout
+    run = load(history)
+    assert [each.output for each in run.chaos][:1] == ["round 1"]
+    assert len(run.history.partitions()) == 3
+    topics = AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=10).topics
+    assert not [name for name in topics if name.startswith("weir-verify-")]
+    again = verify("--judge", str(history))
+    assert again.returncode == 0
+    assert again.stdout == done.stdout
+
+
+def test_no_broker_is_no_verdict() -> None:
+    done = verify("--bootstrap", f"127.0.0.1:{free_port()}", "--duration", "1")
+    assert done.returncode == 3
+    assert "no Kafka broker answers" in done.stderr
