@@ -20,7 +20,7 @@ _OUTPUT = 2000
 class ChaosThread(threading.Thread):
     """Every `chaos_every_s` one run of the command in a shell, never two at once, until `stop()`.
 
-    The command sees WEIR_VERIFY_ROUND (1, 2, ...) and WEIR_VERIFY_SEED. One that is running when the load ends is
+    The command sees VERIFY_ROUND (1, 2, ...) and VERIFY_SEED. One that is running when the load ends is
     waited for; after 300 s it is killed with all its children. What it starts in the background is left running.
     """
 
@@ -44,7 +44,7 @@ class ChaosThread(threading.Thread):
 
     def _once(self, number: int) -> Chaos:
         began_s = self._recorder.now_s()
-        environment = {**os.environ, "WEIR_VERIFY_ROUND": str(number), "WEIR_VERIFY_SEED": str(self._plan.seed)}
+        environment = {**os.environ, "VERIFY_ROUND": str(number), "VERIFY_SEED": str(self._plan.seed)}
         # A file, not a pipe: what the command leaves running in the background may go on holding it.
         with tempfile.TemporaryFile() as output:
             process = subprocess.Popen(

@@ -22,7 +22,7 @@ def test_a_healthy_broker_passes(weir_session_broker: BrokerThread, tmp_path: Pa
     history = tmp_path / "history.jsonl"
     bootstrap = weir_session_broker.bootstrap
     options = ("--duration", "2.5", "--rate", "400", "--producers", "3", "--topics", "1", "--history", str(history))
-    done = verify("--bootstrap", bootstrap, *options, "--chaos", "echo round $WEIR_VERIFY_ROUND", "--chaos-every", "1")
+    done = verify("--bootstrap", bootstrap, *options, "--chaos", "echo round $VERIFY_ROUND", "--chaos-every", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Nothing found" in done.stdout
     run = load(history)
