@@ -23,8 +23,9 @@ _SAY_EVERY_S = 5.0
 app = typer.Typer(name="verify", add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(invoke_without_command=True, subcommand_metavar="")
 def verify(
+    context: typer.Context,
     bootstrap: Annotated[
         str,
         typer.Option(
@@ -79,6 +80,9 @@ def verify(
     """
     from benchmarks.verify.plan import Kind, Plan
 
+    source = context.get_parameter_source("bootstrap")
+    if judge is not None and source is not None and source.name != "COMMANDLINE":
+        bootstrap = ""  # from the environment, for other commands
     if (judge is None) == (not bootstrap):
         raise _usage("give either --bootstrap HOST:PORT or --judge FILE")
     try:
@@ -119,7 +123,7 @@ def _run(plan: Plan, history: Path | None, *, quiet: bool) -> None:
     try:
         from benchmarks.verify.run import conduct
     except ModuleNotFoundError as error:
-        if error.name != "confluent_kafka":
+        if (error.name or "").partition(".")[0] != "confluent_kafka":
             raise
         typer.echo("weir verify needs the Python package confluent-kafka: pip install 'weir[bench]'", err=True)
         raise typer.Exit(NO_VERDICT) from None

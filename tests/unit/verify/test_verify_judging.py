@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from importlib import import_module
 from pathlib import Path
@@ -204,6 +205,24 @@ def test_an_unreadable_history_exits_3(tmp_path: Path) -> None:
     code, text = run("--judge", str(tmp_path / "none"))
     assert code == 3
     assert "No such file" in text
+
+
+def test_the_address_for_other_commands_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEIR_BOOTSTRAP", "h:1")
+    story = Story()
+    story.end(10)
+    assert run("--judge", str(story.write(tmp_path / "h")), "--min-acked", "1")[0] == 0
+
+
+def test_without_the_client_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [each for each in sys.modules if each.startswith("benchmarks.verify.run")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in [each for each in sys.modules if each.split(".")[0] == "confluent_kafka"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    code, text = run("--bootstrap", "h:1")
+    assert code == 3
+    assert "pip install 'weir[bench]'" in text
 
 
 def test_the_plan_names_the_option() -> None:
