@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, TextIO
@@ -127,9 +128,10 @@ def _run(plan: Plan, history: Path | None, *, quiet: bool) -> None:
             raise
         typer.echo("weir verify needs the Python package confluent-kafka: pip install 'weir[bench]'", err=True)
         raise typer.Exit(NO_VERDICT) from None
-    with _explained(), _opened(history) as file, _Progress(quiet=quiet) as progress:
-        run = conduct(plan, progress.say, file)
-    _report(run, plan.min_acked)
+    with _explained():
+        with _opened(history) as file, _Progress(quiet=quiet) as progress:
+            run = conduct(plan, progress.say, file)
+        _report(run, plan.min_acked)
 
 
 def _report(run: Run, min_acked: int) -> None:
@@ -179,12 +181,21 @@ class _Progress:
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
+    """Whatever keeps us from a verdict ends with 3: 1 means violations and nothing else."""
     from benchmarks.verify.errors import VerifyError
 
     try:
         yield
     except (VerifyError, OSError) as error:
         typer.echo(f"weir verify: {error}", err=True)
+        raise typer.Exit(NO_VERDICT) from None
+    except KeyboardInterrupt:
+        typer.echo("weir verify: interrupted before there was a verdict", err=True)
+        raise typer.Exit(NO_VERDICT) from None
+    except typer.Exit:
+        raise
+    except Exception:  # noqa: BLE001 - shown whole: a fault of our own
+        traceback.print_exc()
         raise typer.Exit(NO_VERDICT) from None
 
 

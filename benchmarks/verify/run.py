@@ -80,7 +80,7 @@ def _load(
         Watcher(plan, "watcher", partitions, recorder, group),
         *(Member(plan, f"member-{number}", partitions, recorder, group) for number in range(plan.members)),
     ]
-    chaos: list[ChaosThread] = [ChaosThread(plan, recorder)] if plan.chaos else []
+    chaos = [ChaosThread(plan, recorder)] if plan.chaos else []
     threads: list[Client] = [*producers, *readers, *chaos]
     for thread in threads:
         thread.start()
@@ -88,23 +88,35 @@ def _load(
         _wait(plan, threads, recorder, say)
     except KeyboardInterrupt:
         say("interrupted: ending the load")
-    # First the chaos, whose last round may heal what it broke, then the producers, who wait for their answers.
+    finally:
+        _stop(plan, chaos, producers, readers, recorder)
+    _alive(threads)
+    if hung := [thread.name for thread in threads if thread.is_alive()]:
+        raise VerifyError(f"these clients did not end: {', '.join(hung)}")
+
+
+def _stop(
+    plan: Plan,
+    chaos: Sequence[ChaosThread],
+    producers: Sequence[ProducerThread],
+    readers: Sequence[ReaderThread],
+    recorder: Recorder,
+) -> None:
+    """First the chaos, whose last round may heal what it broke, then the producers, who wait for their answers, then
+    those who read."""
     for one in chaos:
         one.stop()
     for one in chaos:
         one.join()
-    for each in producers:
-        each.stop()
+    for producer in producers:
+        producer.stop()
     recorder.phase(stored.LOAD_ENDED)
-    for each in producers:
-        each.join(plan.heal_timeout_s + 30)
+    for producer in producers:
+        producer.join(plan.heal_timeout_s + 30)
     for reader in readers:
         reader.stop()
     for reader in readers:
         reader.join(_READER_ENDS_S)
-    _alive(threads)
-    if hung := [thread.name for thread in threads if thread.is_alive()]:
-        raise VerifyError(f"these clients did not end: {', '.join(hung)}")
 
 
 def _wait(plan: Plan, threads: Sequence[Client], recorder: Recorder, say: Say) -> None:

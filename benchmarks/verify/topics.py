@@ -31,7 +31,7 @@ def admin(plan: Plan) -> AdminClient:
 def reach(client: AdminClient, plan: Plan) -> None:
     """VerifyError when nothing answers at the address."""
     try:
-        client.list_topics(timeout=_REQUEST_S)
+        client.list_topics(timeout=min(_REQUEST_S, plan.heal_timeout_s))
     except KafkaException as error:
         raise VerifyError(f"no Kafka broker answers at {plan.bootstrap}: {error.args[0].str()}") from None
 

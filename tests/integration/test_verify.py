@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from confluent_kafka.admin import AdminClient
@@ -36,6 +38,21 @@ def test_a_healthy_broker_passes(weir_session_broker: BrokerThread, tmp_path: Pa
 
 
 def test_no_broker_is_no_verdict() -> None:
-    done = verify("--bootstrap", f"127.0.0.1:{free_port()}", "--duration", "1")
+    done = verify("--bootstrap", f"127.0.0.1:{free_port()}", "--heal-timeout", "1")
     assert done.returncode == 3
     assert "no Kafka broker answers" in done.stderr
+
+
+def test_an_interrupt_ends_the_load_and_what_was_done_is_judged(weir_session_broker: BrokerThread) -> None:
+    command = [sys.executable, "-m", "benchmarks.verify", "--bootstrap", weir_session_broker.bootstrap]
+    command += ["--duration", "600", "--producers", "3", "--topics", "1", "--members", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()  # the load runs
+        assert "acknowledged" in first
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, out + err
+    assert "interrupted: ending the load" in err
+    assert "Nothing found" in out
