@@ -194,7 +194,7 @@ class ProducerThread(threading.Thread):
             "linger.ms": self._rng.choice((0, 5, 20)),
             "compression.type": self._rng.choice(_CODECS),
             "acks": 1 if self._kind is Kind.ONE else -1,
-            "request.timeout.ms": 10_000,
+            "request.timeout.ms": 5_000,
             "reconnect.backoff.ms": 50,
             "reconnect.backoff.max.ms": 500,
             "logger": silent(),

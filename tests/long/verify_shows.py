@@ -1,7 +1,8 @@
 """`python -m tests.long.verify_shows [NAME...]`: `weir verify` finds nothing on sound brokers and finds planted bugs.
 
-Sound: Weir under kill -9, Apache Kafka under kill -9, Weir under power cuts. Planted: acknowledge before the WAL write
-is issued, under kill -9; acknowledge before fdatasync, under power cuts. Ends with 1 when one is not as expected.
+Sound: Weir and Apache Kafka, killed with -9 and stopped for seconds; Weir under power cuts. Planted:
+acknowledge before the WAL write is issued, under kill -9; acknowledge before fdatasync, under power cuts. Ends with 1
+when one is not as expected.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.verify.figures import figures
 from benchmarks.verify.stored import load
-from tests.long.verify_targets import Doorbell, Killed, PowerCut, weir
+from tests.long.verify_targets import Doorbell, Killed, Paused, PowerCut, weir
 from tests.services import KafkaProcess
 
 Target = Killed | PowerCut
@@ -38,6 +39,8 @@ class Show:
 SHOWS = {
     "weir": Show("Weir under kill -9", lambda d, rng: Killed(weir(d / "weir"), rng), 0),
     "kafka": Show("Apache Kafka under kill -9", lambda d, rng: Killed(KafkaProcess(d / "kafka"), rng), 0, 5.0),
+    "weir-paused": Show("Weir stopped for up to 14 s", lambda d, rng: Paused(weir(d / "weir"), rng), 0, 2.0),
+    "kafka-paused": Show("Apache Kafka stopped", lambda d, rng: Paused(KafkaProcess(d / "kafka"), rng), 0, 2.0),
     "power-cut": Show("Weir under power cuts", lambda d, rng: PowerCut(d, rng), 0),
     "early-ack": Show(
         "acknowledges before the WAL write is issued, under kill -9",

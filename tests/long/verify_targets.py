@@ -1,4 +1,4 @@
-"""The brokers that `weir verify` is shown on, and what its chaos command does to each: kill -9 or a power cut."""
+"""The brokers that `weir verify` is shown on, and what its chaos command does to each: kill -9, pauses, power cuts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,10 +30,11 @@ _SETTINGS = {
 _SYNC_DELAY_US = 3000
 
 
+@dataclass
 class _Weir(WeirProcess):
-    """Weir, or the program of a planted bug in its place."""
+    """Weir, or in its place the program of a planted bug."""
 
-    module = "broker"
+    module: str = "broker"
 
     def command(self) -> list[str]:
         command = super().command()
@@ -42,8 +44,7 @@ class _Weir(WeirProcess):
 
 def weir(directory: Path, *, module: str = "broker", port: int = 0, prefix: tuple[str, ...] = ()) -> WeirProcess:
     """A Weir process that has not been started."""
-    kind = type("Weir", (_Weir,), {"module": module})
-    return kind(directory, settings=_SETTINGS, port=port, prefix=prefix)
+    return _Weir(directory, settings=_SETTINGS, port=port, prefix=prefix, module=module)
 
 
 class Killed:
@@ -63,6 +64,15 @@ class Killed:
         time.sleep(self._rng.random())  # at no time of its own
         self._process.kill9()
         self._process.start()
+
+
+class Paused(Killed):
+    """A broker process that each round stops for 2 to 14 s (SIGSTOP): what clients gave up is applied late."""
+
+    def round(self) -> None:
+        self._process.pause()
+        time.sleep(self._rng.uniform(2, 14))
+        self._process.resume()
 
 
 class PowerCut:
