@@ -113,6 +113,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     read_bytes_per_s: float
     ack: Latency | None
     end_to_end: Latency | None
+    commits: int = 0  # offset commits answered
+    commit: Latency | None = None
     catch_up: CatchUp | None = None
     server: Server | None = None
     errors: dict[str, int] = {}

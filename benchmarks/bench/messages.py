@@ -1,0 +1,114 @@
+"""What the client processes tell the process that conducts the run, once a second, and what it tells them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+
+from benchmarks.bench.workload import Workload
+
+READY, START, READ, END = range(4)
+"""Cells of the shared control array, all ns of the monotonic clock, 0 while unknown: when reading may begin (READ),
+when the measured time starts (START) and ends (END). READY is unused by the clients."""
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What one client process has to do."""
+
+    number: int
+    kind: str  # "produce" or "read"
+    workload: Workload
+    bootstrap: str
+    client: dict[str, str]  # librdkafka properties that all clients get
+    topics: tuple[str, ...]
+    mark: bytes  # 8 bytes that start a stamped value of this run
+    members: tuple[int, ...]  # numbers of this process's producers, or of its consumers over all groups
+    share: float  # of the whole load
+    group: str = ""  # prefix of the groups' names
+
+
+class Tick(msgspec.Struct, kw_only=True):
+    """One second of one client process. `at` counts seconds from the measured start; negative: warm-up."""
+
+    worker: int
+    kind: str
+    at: int
+    due: int = 0
+    acked: int = 0
+    failed: int = 0
+    errors: dict[str, int] = {}
+    ack: dict[int, int] = {}  # us: records; only those due in the measured time
+    late_ms: float = 0.0
+    read: int = 0
+    read_bytes: int = 0
+    read_by_group: dict[int, int] = {}
+    end_to_end: dict[int, int] = {}
+    commits: int = 0
+    commit: dict[int, int] = {}
+    cpu_s: float = 0.0
+
+
+class Ready(msgspec.Struct, tag=True, kw_only=True):
+    """The process is connected and waits for the start."""
+
+    worker: int
+
+
+class Second(msgspec.Struct, tag=True, kw_only=True):
+    """One or more seconds' figures."""
+
+    tick: Tick
+
+
+class Failed(msgspec.Struct, tag=True, kw_only=True):
+    """The process ends; `reason` is for the user."""
+
+    worker: int
+    reason: str
+
+
+class Done(msgspec.Struct, tag=True, kw_only=True):
+    """The process has said everything."""
+
+    worker: int
+    unacknowledged: int = 0
+
+
+Message = Ready | Second | Failed | Done
+_decoder = msgspec.msgpack.Decoder(Message)
+_encoder = msgspec.msgpack.Encoder()
+
+
+def send(pipe: Any, message: Message) -> None:
+    """Write to a multiprocessing connection."""
+    pipe.send_bytes(_encoder.encode(message))
+
+
+def receive(pipe: Any) -> Message:
+    """Read from a multiprocessing connection; EOFError when the process has gone."""
+    return _decoder.decode(pipe.recv_bytes())
+
+
+class Collector:
+    """Gathers one process's figures and sends them at the end of each second. The clock is the monotonic one, in ns."""
+
+    def __init__(self, job: Job, pipe: Any, start_ns: int) -> None:
+        self._job = job
+        self._pipe = pipe
+        self._start_ns = start_ns
+        self._cpu_s = time.process_time()
+        self.tick = Tick(worker=job.number, kind=job.kind, at=self._second(time.monotonic_ns()))
+        self.next_ns = start_ns + (self.tick.at + 1) * 1_000_000_000
+
+    def _second(self, now_ns: int) -> int:
+        return (now_ns - self._start_ns) // 1_000_000_000
+
+    def flush(self, now_ns: int) -> None:
+        """Send what there is and begin the second of `now_ns`; call it once `now_ns` has reached `next_ns`, and at the end."""
+        cpu_s = time.process_time()
+        self.tick.cpu_s, self._cpu_s = cpu_s - self._cpu_s, cpu_s
+        send(self._pipe, Second(tick=self.tick))
+        self.tick = Tick(worker=self._job.number, kind=self._job.kind, at=self._second(now_ns))
+        self.next_ns = self._start_ns + (self.tick.at + 1) * 1_000_000_000
