@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -9,9 +10,9 @@ import msgspec
 
 from benchmarks.bench.workload import Workload
 
-READY, START, READ, END = range(4)
-"""Cells of the shared control array, all ns of the monotonic clock, 0 while unknown: when reading may begin (READ),
-when the measured time starts (START) and ends (END). READY is unused by the clients."""
+START, READ, END = range(3)
+"""Cells of the shared control array, all ns of the monotonic clock, 0 while unknown: when the measured time starts,
+when reading may begin (with a backlog), when the measured time ends."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +49,7 @@ class Tick(msgspec.Struct, kw_only=True):
     commits: int = 0
     commit: dict[int, int] = {}
     cpu_s: float = 0.0
+    busiest_thread_s: float = 0.0  # CPU of the thread that used most
 
 
 class Ready(msgspec.Struct, tag=True, kw_only=True):
@@ -77,6 +79,7 @@ class Done(msgspec.Struct, tag=True, kw_only=True):
 
 
 Message = Ready | Second | Failed | Done
+_THREADS_WATCHED = 64
 _decoder = msgspec.msgpack.Decoder(Message)
 _encoder = msgspec.msgpack.Encoder()
 
@@ -91,6 +94,21 @@ def receive(pipe: Any) -> Message:
     return _decoder.decode(pipe.recv_bytes())
 
 
+def thread_cpu() -> dict[str, float]:
+    """CPU seconds of each thread of this process; of the main one alone when there are many, as reading costs time."""
+    tasks = os.listdir("/proc/self/task")
+    if len(tasks) > _THREADS_WATCHED:
+        return {"main": time.thread_time()}
+    used = {}
+    for task in tasks:
+        try:
+            with open(f"/proc/self/task/{task}/schedstat", "rb") as file:
+                used[task] = int(file.read().split()[0]) / 1e9
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return used
+
+
 class Collector:
     """Gathers one process's figures and sends them at the end of each second. The clock is the monotonic one, in ns."""
 
@@ -99,6 +117,7 @@ class Collector:
         self._pipe = pipe
         self._start_ns = start_ns
         self._cpu_s = time.process_time()
+        self._threads = thread_cpu()
         self.tick = Tick(worker=job.number, kind=job.kind, at=self._second(time.monotonic_ns()))
         self.next_ns = start_ns + (self.tick.at + 1) * 1_000_000_000
 
@@ -109,6 +128,9 @@ class Collector:
         """Send what there is and begin the second of `now_ns`; call it once `now_ns` has reached `next_ns`, and at the end."""
         cpu_s = time.process_time()
         self.tick.cpu_s, self._cpu_s = cpu_s - self._cpu_s, cpu_s
+        threads = thread_cpu()
+        self.tick.busiest_thread_s = max((used - self._threads.get(task, 0.0) for task, used in threads.items()), default=0)
+        self._threads = threads
         send(self._pipe, Second(tick=self.tick))
         self.tick = Tick(worker=self._job.number, kind=self._job.kind, at=self._second(now_ns))
         self.next_ns = self._start_ns + (self.tick.at + 1) * 1_000_000_000
