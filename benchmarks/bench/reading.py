@@ -31,6 +31,7 @@ def properties(job: messages.Job, group: int) -> dict[str, str]:
         "fetch.message.max.bytes": "1048576",
         "queued.min.messages": "100000",
         "queued.max.messages.kbytes": "65536",
+        "fetch.queue.backoff.ms": "2",
         "check.crcs": "false",
         "log_level": "0",
     }

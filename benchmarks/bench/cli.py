@@ -1,0 +1,223 @@
+"""`weir bench`: the sub-commands. Heavy modules are loaded by the command that needs them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.bench.errors import BenchError
+from benchmarks.bench.workload import Workload
+
+app = typer.Typer(
+    name="bench",
+    help="Measure any Kafka-protocol broker: open-loop load, latencies, what the server used.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turn our errors into a message and exit status 1, an interrupt into 130."""
+    from benchmarks.bench.librdkafka import ClientError
+
+    try:
+        yield
+    except (BenchError, ClientError) as error:
+        typer.echo(f"weir bench: {error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("weir bench: interrupted", err=True)
+        raise typer.Exit(130) from None
+
+
+Bootstrap = Annotated[str, typer.Option("--bootstrap", "-b", help="host:port of a broker, or several with commas.")]
+Profile = Annotated[str | None, typer.Argument(help="A shipped profile's name, or the path of a .toml file.")]
+Pids = Annotated[list[int] | None, typer.Option("--server-pid", help="A process of the broker; found by itself on loopback.")]
+Metrics = Annotated[str, typer.Option("--metrics", help="URL of Weir's /metrics, for object-store requests and their price.")]
+Changes = Annotated[list[str] | None, typer.Option("--set", "-s", help="Any key of a profile: load.linger_ms=0.")]
+ClientOption = Annotated[list[str] | None, typer.Option("--client", "-X", help="librdkafka property for all clients.")]
+Prices = Annotated[list[str] | None, typer.Option("--price", help="write_per_1000=0.005 and so on, in dollars.")]
+Cpus = Annotated[str, typer.Option("--cpus", help="CPUs for the client processes, like 1 or 0-1.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
+    """`key=value` options."""
+    out = {}
+    for text in texts or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise BenchError(f"{option} {text}: expected key=value")
+        out[key] = value
+    return out
+
+
+def workload_of(profile: str | None, changes: list[str] | None, options: dict[str, Any]) -> Workload:
+    """The profile with the options that were given."""
+    from benchmarks.bench import profiles
+
+    given = {key: value for key, value in options.items() if value is not None}
+    given |= dict(profiles.parse_change(text) for text in changes or [])
+    if profile is None:
+        return profiles.build({}, given, "options")
+    return profiles.load(profiles.locate(profile), given)
+
+
+def target_of(
+    bootstrap: str, name: str, pids: list[int] | None, metrics: str, client: list[str] | None, prices: list[str] | None
+) -> Any:
+    """The broker that the options name."""
+    from benchmarks.bench.prices import DEFAULT
+    from benchmarks.bench.run import Target
+
+    stated = dict(DEFAULT)
+    for key, value in pairs(prices, "--price").items():
+        try:
+            stated[key] = {**DEFAULT, key: float(value)}[key] if key in DEFAULT else _unknown_price(key)
+        except ValueError:
+            raise BenchError(f"--price {key}={value}: expected dollars") from None
+    return Target(
+        bootstrap=bootstrap, name=name, pids=tuple(pids or ()), metrics_url=metrics, client=pairs(client, "--client"), prices=stated
+    )
+
+
+def _unknown_price(key: str) -> float:
+    from benchmarks.bench.prices import DEFAULT
+
+    raise BenchError(f"--price {key}: not known; there are {', '.join(DEFAULT)}")
+
+
+def bind(cpus: str) -> None:
+    """Bind this process, and so the client processes, to some CPUs."""
+    import os
+
+    from benchmarks.bench.server import parse_spans
+
+    if not cpus:
+        return
+    try:
+        os.sched_setaffinity(0, parse_spans(cpus))
+    except (ValueError, OSError) as error:
+        raise BenchError(f"--cpus {cpus}: {error}") from None
+
+
+def save(path: Path, result: Any) -> None:
+    """Write a result file; BenchError when it cannot be (a full disk, for one). The figures were printed before."""
+    from benchmarks.bench.result import write
+
+    try:
+        write(path, result)
+    except OSError as error:
+        raise BenchError(f"the result could not be written to {path}: {error.strerror}") from None
+
+
+def check_out(path: Path | None) -> None:
+    """Find out before a long run whether its result can be written."""
+    if path is None:
+        return
+    try:
+        existed = path.exists()
+        with path.open("ab"):
+            pass
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise BenchError(f"the result cannot be written to {path}: {error.strerror}") from None
+
+
+@app.command()
+def run(
+    profile: Profile = None,
+    bootstrap: Bootstrap = "127.0.0.1:9092",
+    name: Annotated[str, typer.Option("--name", help="What to call the broker in the result.")] = "",
+    server_pid: Pids = None,
+    metrics: Metrics = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the result as JSON.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Records per second over all producers; 0: as fast as possible.")] = None,
+    duration: Annotated[float | None, typer.Option(help="Seconds measured.")] = None,
+    warmup: Annotated[float | None, typer.Option(help="Seconds before.")] = None,
+    topics: Annotated[int | None, typer.Option()] = None,
+    partitions: Annotated[int | None, typer.Option(help="Of each topic.")] = None,
+    producers: Annotated[int | None, typer.Option()] = None,
+    record_size: Annotated[int | None, typer.Option(help="Bytes of a value.")] = None,
+    groups: Annotated[int | None, typer.Option(help="Consumer groups.")] = None,
+    consumers: Annotated[int | None, typer.Option(help="In each group.")] = None,
+    processes: Annotated[int | None, typer.Option(help="Client processes that produce.")] = None,
+    backlog: Annotated[int | None, typer.Option(help="Bytes behind before the groups begin to read.")] = None,
+    changes: Changes = None,
+    client: ClientOption = None,
+    price: Prices = None,
+    cpus: Cpus = "",
+    keep_topics: Annotated[bool, typer.Option("--keep-topics", help="Leave the topics behind.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a summary.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run one workload: a profile, options, or a profile with options over it."""
+    import dataclasses
+
+    from rich.console import Console
+
+    from benchmarks.bench import summary
+    from benchmarks.bench.run import run as run_workload
+
+    with reported():
+        options = {
+            "load.rate": rate, "duration_s": duration, "warmup_s": warmup, "topics": topics, "partitions": partitions,
+            "load.producers": producers, "load.record_size": record_size, "readers.groups": groups,
+            "readers.consumers": consumers, "load.processes": processes, "backlog.bytes": backlog,
+        }
+        workload = workload_of(profile, changes, options)
+        target = target_of(bootstrap, name, server_pid, metrics, client, price)
+        target = dataclasses.replace(target, keep_topics=keep_topics)
+        check_out(out)
+        bind(cpus)
+        console = Console(stderr=True, quiet=quiet)
+        with summary.Progress(workload, name or bootstrap, console) as progress:
+            result = run_workload(workload, target, progress)
+        if as_json:
+            import msgspec
+
+            sys.stdout.write(msgspec.json.format(msgspec.json.encode(result)).decode() + "\n")
+        else:
+            summary.show(result, Console())
+        if out is not None:
+            save(out, result)
+        if any(each.startswith("LOST") for each in result.warnings):
+            raise typer.Exit(3)
+
+
+profiles_app = typer.Typer(help="The shipped workloads.", no_args_is_help=True)
+app.add_typer(profiles_app, name="profiles")
+
+
+@profiles_app.command("list")
+def list_profiles() -> None:
+    """Name them, with what each one shows."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from benchmarks.bench import profiles
+
+    with reported():
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        table.add_column("profile", no_wrap=True)
+        table.add_column("what it does")
+        for each in profiles.names():
+            table.add_row(each, profiles.load(profiles.locate(each)).text)
+        Console().print(table, highlight=False)
+
+
+@profiles_app.command("show")
+def show_profile(profile: Annotated[str, typer.Argument(help="A profile's name.")]) -> None:
+    """Print the file, to copy and change: `weir bench profiles show spike > mine.toml`."""
+    from benchmarks.bench import profiles
+
+    with reported():
+        sys.stdout.write(profiles.locate(profile).read_text())
