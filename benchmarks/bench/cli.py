@@ -221,3 +221,97 @@ def show_profile(profile: Annotated[str, typer.Argument(help="A profile's name."
 
     with reported():
         sys.stdout.write(profiles.locate(profile).read_text())
+
+
+MATRICES = Path(__file__).resolve().parent.parent / "matrices"
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+
+
+def _measure(
+    brokers: Any, plans: Any, rounds: int, name: str, text: str, cpus: str, server_cpus: str, out: Path | None
+) -> None:
+    """Run plans on brokers in turn and show the table."""
+    from rich.console import Console
+
+    from benchmarks.bench import comparison, table
+    from benchmarks.bench.interleaved import Interleaved
+    from benchmarks.bench.server import parse_spans
+
+    check_out(out)
+    bind(cpus)
+    try:
+        pinned = parse_spans(server_cpus) if server_cpus else set()
+    except ValueError:
+        raise BenchError(f"--server-cpus {server_cpus}: expected numbers like 0 or 0-1,3") from None
+    console = Console(stderr=True)
+
+    def save_table(found: Any) -> None:
+        if out is not None:
+            try:
+                table.write(out, found)
+            except OSError as error:
+                raise BenchError(f"the table could not be written to {out}: {error.strerror}") from None
+
+    with Interleaved(brokers, pinned, lambda line: console.print(line, highlight=False)) as measured:
+        measured.start(rounds)
+        found = measured.measure(plans, rounds, save_table, name, text)
+    comparison.show_table(found, Console())
+
+
+@app.command()
+def versus(
+    brokers: Annotated[list[str], typer.Argument(help="NAME=HOST:PORT[,pid=N][,metrics=URL][,topic.CONFIG=VALUE], two or more.")],
+    profile: Annotated[str, typer.Option("--profile", "-p", help="The workload.")] = "throughput",
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    changes: Changes = None,
+    cpus: Cpus = "",
+    server_cpus: Annotated[str, typer.Option("--server-cpus", help="Bind the brokers to these CPUs.")] = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the table as JSON.")] = None,
+) -> None:
+    """Run one workload on several brokers in turn; medians, and the first broker's ratios to the others."""
+    with reported():
+        from benchmarks.bench import matrix
+        from benchmarks.bench.interleaved import Plan
+        from benchmarks.bench.table import Case
+
+        workload = workload_of(profile, changes, {})
+        plan = Plan(Case(name=workload.name, text=workload.text), workload)
+        _measure([matrix.parse_broker(each) for each in brokers], [plan], rounds, workload.name, workload.text, cpus, server_cpus, out)
+
+
+@app.command(name="matrix")
+def run_matrix(
+    brokers: Annotated[Path, typer.Option("--brokers", help="A .toml file with one [[broker]] for each.")],
+    file: Annotated[Path, typer.Argument(help="The cases.")] = MATRICES / "versus-kafka.toml",
+    only: Annotated[str, typer.Option("--only", help="Cases by name, with * for anything.")] = "*",
+    rounds: Annotated[int, typer.Option(help="Instead of the file's number.")] = 0,
+    cpus: Cpus = "",
+    server_cpus: Annotated[str, typer.Option("--server-cpus", help="Bind the brokers to these CPUs.")] = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The table; else results/MACHINE/NAME.json.")] = None,
+    name: Annotated[str, typer.Option("--name", help="The table's name instead of the file's.")] = "",
+) -> None:
+    """Run the cases of a file on several brokers in turn and keep a small table of the medians."""
+    with reported():
+        from benchmarks.bench import matrix as matrices
+        from benchmarks.bench.environment import machine, machine_kind
+
+        cases, plans = matrices.load(file, only)
+        name = name or cases.name
+        out = out or RESULTS / machine_kind(machine()) / f"{name}.json"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _measure(matrices.load_brokers(brokers), plans, rounds or cases.rounds, name, cases.text, cpus, server_cpus, out)
+        typer.echo(f"written to {out}")
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="A result or a table.")],
+    after: Annotated[Path, typer.Argument(help="Another one of the same kind.")],
+) -> None:
+    """Two results side by side, with the ratio of the second to the first."""
+    with reported():
+        from rich.console import Console
+
+        from benchmarks.bench import comparison, table
+
+        comparison.show_compared(table.read_any(before), table.read_any(after), Console())

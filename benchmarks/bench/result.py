@@ -72,6 +72,7 @@ class CatchUp(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     read_bytes_per_s: float
     complete: bool
+    server_cpu_s: float = 0.0  # of the broker, while the groups caught up
     ack_before: Latency | None = None
     ack_during: Latency | None = None
 

@@ -154,6 +154,8 @@ class Conductor:
         self._opened_s: float | None = None  # the backlog phase: when reading began, how much was behind
         self._behind = 0
         self._caught_s: float | None = None
+        self._catch_up_cpu_s = 0.0
+        self._read_out_of_backlog = 0
         self._filled = True
         self._store: tuple[server.StoreUse, server.StoreUse] | None = None
         self._shown = -1
@@ -226,11 +228,12 @@ class Conductor:
         self._tell("filling the backlog", None)
         self._filled = self._until(lambda: tally.acked_total * size >= backlog.bytes, backlog.limit_s)
         if not backlog.produce_during:
-            self._end(time.monotonic_ns())
+            self._clients.control[messages.END] = time.monotonic_ns()
             self._until(lambda: self._clients.done("produce"))
         self._behind = tally.acked_total
         self._clients.control[messages.READ] = time.monotonic_ns()
         self._opened_s = self._at_s()
+        opened = server.usage(self._pids)
         self._tell("catching up", None)
         slack = self._workload.load.rate * 1.5 if backlog.produce_during else 0
 
@@ -239,12 +242,12 @@ class Conductor:
 
         if self._until(caught, backlog.limit_s):
             self._caught_s = self._at_s()
+        self._read_out_of_backlog = sum(tally.read_by_group.values())
+        self._catch_up_cpu_s = server.usage(self._pids).cpu_s - opened.cpu_s
+        after_ns = 2 * _NS if backlog.produce_during else 0
+        self._end_ns = self._start_ns + -(-(time.monotonic_ns() + after_ns - self._start_ns) // _NS) * _NS
         if backlog.produce_during:
-            self._end(time.monotonic_ns() + 2 * _NS)
-
-    def _end(self, at_ns: int) -> None:
-        self._end_ns = self._start_ns + max(1, -(-(at_ns - self._start_ns) // _NS)) * _NS
-        self._clients.control[messages.END] = self._end_ns if self._workload.backlog.produce_during else at_ns
+            self._clients.control[messages.END] = self._end_ns
 
     def _read_out(self) -> None:
         """Let the readers come to the end, then stop them."""
@@ -328,7 +331,7 @@ class Conductor:
         size, tally = self._workload.load.record_size, self.tally
         end_s = self._caught_s if self._caught_s is not None else self._at_s()
         took = max(1e-3, end_s - self._opened_s)
-        read = sum(s.read_bytes for s in tally.within(int(self._opened_s), int(end_s) + 1))
+        read = self._read_out_of_backlog * size
         opened, closed = int(self._opened_s), max(int(self._opened_s) + 1, int(end_s) + 1)
         return CatchUp(
             backlog_records=self._behind,
@@ -336,6 +339,7 @@ class Conductor:
             seconds=round(took, 3),
             read_bytes_per_s=round(read / took, 1),
             complete=self._caught_s is not None,
+            server_cpu_s=round(self._catch_up_cpu_s, 3),
             ack_before=histogram.latency(tally.ack(0, opened)),
             ack_during=histogram.latency(tally.ack(opened, closed)) if self._workload.backlog.produce_during else None,
         )
