@@ -140,6 +140,7 @@ def run(
     server_pid: Pids = None,
     metrics: Metrics = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the result as JSON.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a report page.")] = None,
     rate: Annotated[float | None, typer.Option(help="Records per second over all producers; 0: as fast as possible.")] = None,
     duration: Annotated[float | None, typer.Option(help="Seconds measured.")] = None,
     warmup: Annotated[float | None, typer.Option(help="Seconds before.")] = None,
@@ -177,6 +178,7 @@ def run(
         target = target_of(bootstrap, name, server_pid, metrics, client, price)
         target = dataclasses.replace(target, keep_topics=keep_topics)
         check_out(out)
+        check_out(html)
         bind(cpus)
         console = Console(stderr=True, quiet=quiet)
         with summary.Progress(workload, name or bootstrap, console) as progress:
@@ -189,6 +191,13 @@ def run(
             summary.show(result, Console())
         if out is not None:
             save(out, result)
+        if html is not None:
+            from benchmarks.bench.report import page
+
+            try:
+                html.write_text(page([result], f"{workload.name} on {result.environment.broker or bootstrap}"))
+            except OSError as error:
+                raise BenchError(f"the page could not be written to {html}: {error.strerror}") from None
         if any(each.startswith("LOST") for each in result.warnings):
             raise typer.Exit(3)
 
@@ -315,3 +324,25 @@ def compare(
         from benchmarks.bench import comparison, table
 
         comparison.show_compared(table.read_any(before), table.read_any(after), Console())
+
+
+@app.command()
+def report(
+    results: Annotated[list[Path] | None, typer.Argument(help="Results and tables; else all tracked ones.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o")] = Path("report.html"),
+    title: Annotated[str, typer.Option("--title")] = "Benchmark report",
+) -> None:
+    """Write one self-contained HTML page."""
+    with reported():
+        from benchmarks.bench import table
+        from benchmarks.bench.report import page
+
+        paths = results or sorted(RESULTS.glob("*/*.json"))
+        if not paths:
+            raise BenchError(f"there are no results in {RESULTS}, and none were named")
+        text = page([table.read_any(path) for path in paths], title)
+        try:
+            out.write_text(text)
+        except OSError as error:
+            raise BenchError(f"the page could not be written to {out}: {error.strerror}") from None
+        typer.echo(f"written to {out}")
