@@ -2,17 +2,20 @@
 # Apache Kafka as the peer: one KRaft node on loopback with the settings that its own files and start script recommend.
 #   kafka.sh start DIR PORT [KEY=VALUE ...]   in the background; returns once the port answers; DIR/pid is its process
 #   kafka.sh run DIR PORT [KEY=VALUE ...]     in the foreground, as `weir bench matrix` starts a broker
+#   kafka.sh format DIR PORT [KEY=VALUE ...]  only prepares DIR, so that the next start's time is Kafka's own
 #   kafka.sh stop DIR                         ends it; DIR stays
 # KEY=VALUE are further server properties: log.flush.interval.messages=1 syncs before every acknowledgement.
 # Needs Java 17. The jars are those of the tests: fetched with Maven on first use, or taken from $WEIR_KAFKA_LIBS.
 # KAFKA_HEAP_OPTS changes the heap (-Xms1G -Xmx1G).
 set -euo pipefail
 
-usage() { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
-find_jars() {
+find_jars() {  # $1 folder that may have been prepared before
+  [ ! -f "$1/libs.path" ] || { cat "$1/libs.path"; return; }
+  [ -z "${WEIR_KAFKA_LIBS:-}" ] || { echo "$WEIR_KAFKA_LIBS"; return; }
   local ask='from tests.services.kafka import jars; print(jars())'
   cd "$repository"
   python3 -c "$ask" 2>/dev/null && return
@@ -57,8 +60,9 @@ write_properties() {
 prepare() {
   local folder=$1 port=$2 libs
   mkdir -p "$folder"
-  libs=$(find_jars)
   folder=$(cd "$folder" && pwd)
+  libs=$(find_jars "$folder")
+  echo "$libs" > "$folder/libs.path"
   write_properties "$folder" "$port" "${@:3}"
   java=(java)
   [ -z "${JAVA_HOME:-}" ] || java=("$JAVA_HOME/bin/java")
@@ -96,6 +100,10 @@ case $command in
     tail -20 "$directory/output.log" >&2
     echo "Kafka did not start: see $directory/output.log" >&2
     exit 1
+    ;;
+  format)
+    [ $# -ge 1 ] || usage
+    prepare "$directory" "$@"
     ;;
   run)
     [ $# -ge 1 ] || usage

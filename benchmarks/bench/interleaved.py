@@ -35,6 +35,7 @@ class Broker(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
 
     name: str
     bootstrap: str
+    prepare: str = ""  # run before it is started, and not timed
     start: str = ""
     like: str = ""
     metrics: str = ""
@@ -77,6 +78,8 @@ def start_broker(broker: Broker, cpus: set[int], folder: Path) -> Started:
         raise BenchError(f"{broker.name}: something already listens on {broker.bootstrap}")
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "output.log"
+    if broker.prepare:
+        _prepare(broker, folder)
     command = shlex.split(broker.start.replace("{dir}", str(folder)))
     with log.open("wb") as output:
         began = time.monotonic()
@@ -97,6 +100,16 @@ def start_broker(broker: Broker, cpus: set[int], folder: Path) -> Started:
     time.sleep(1.0)
     pids = server.listening_pids(int(port)) or (process.pid,)
     return Started(process, took_ms, server.usage(pids).rss / 1e6)
+
+
+def _prepare(broker: Broker, folder: Path) -> None:
+    command = shlex.split(broker.prepare.replace("{dir}", str(folder)))
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BenchError(f"{broker.name}: {broker.prepare}: {error}") from None
+    if done.returncode:
+        raise BenchError(f"{broker.name}: {broker.prepare} failed:\n{done.stdout}{done.stderr}"[-1000:])
 
 
 def _answers(host: str, port: int) -> bool:
