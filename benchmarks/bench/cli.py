@@ -346,3 +346,87 @@ def report(
         except OSError as error:
             raise BenchError(f"the page could not be written to {out}: {error.strerror}") from None
         typer.echo(f"written to {out}")
+
+
+@app.command()
+def sustain(
+    profile: Profile = None,
+    bootstrap: Bootstrap = "127.0.0.1:9092",
+    bound_ms: Annotated[float, typer.Option("--bound-ms", help="The latency that must not be exceeded.")] = 50.0,
+    metric: Annotated[str, typer.Option(help="Which one: p50, p90, p99, p999 or max.")] = "p99",
+    start_rate: Annotated[float, typer.Option("--start-rate", help="Records per second tried first.")] = 10_000,
+    precision: Annotated[float, typer.Option(help="How close the answer is, as a share.")] = 0.05,
+    duration: Annotated[float, typer.Option(help="Seconds measured in each run.")] = 10,
+    warmup: Annotated[float, typer.Option(help="Seconds before each.")] = 3,
+    name: Annotated[str, typer.Option("--name", help="What to call the broker.")] = "",
+    server_pid: Pids = None,
+    changes: Changes = None,
+    client: ClientOption = None,
+    cpus: Cpus = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the best run's result as JSON.")] = None,
+) -> None:
+    """Find the highest rate that is sustained under a latency bound."""
+    with reported():
+        from rich.console import Console
+
+        from benchmarks.bench import figures, summary
+        from benchmarks.bench import sustain as searching
+
+        if metric not in ("p50", "p90", "p99", "p999", "max"):
+            raise BenchError(f"--metric {metric}: expected p50, p90, p99, p999 or max")
+        if start_rate < 1 or bound_ms <= 0 or precision <= 0:
+            raise BenchError("--start-rate must be at least 1, --bound-ms and --precision above 0")
+        workload = workload_of(profile, changes, {"duration_s": duration, "warmup_s": warmup, "load.rate": start_rate})
+        check_out(out)
+        bind(cpus)
+        console = Console(stderr=True)
+
+        def told(attempt: searching.Attempt) -> None:
+            sign = "[green]kept[/green]" if attempt.sustained else "[red]not kept[/red]"
+            rate = attempt.result.workload.load.rate
+            volume = figures.megabytes(rate * attempt.result.workload.load.record_size)
+            limit = ", limited by the client" if attempt.result.limited_by == "client" else ""
+            console.print(f"{figures.rate(rate)} ({volume}): {sign}, {attempt.why}{limit}", highlight=False)
+
+        target = target_of(bootstrap, name, server_pid, "", client, None)
+        best = searching.sustain(workload, target, bound_ms, metric, start_rate, precision, told)
+        if best is None:
+            raise BenchError(f"no rate was sustained with {metric} under {bound_ms:g} ms")
+        summary.show(best, Console())
+        if out is not None:
+            save(out, best)
+
+
+Floor = Annotated[float, typer.Option("--noise", help="The least noise granted to any figure, as a share.")]
+
+
+@app.command()
+def track(
+    result: Annotated[Path, typer.Argument(help="A result or a table.")],
+    name: Annotated[str, typer.Option("--name", help="Instead of its own name.")] = "",
+    folder: Annotated[Path, typer.Option("--results", help="The folder of tracked results.")] = RESULTS,
+) -> None:
+    """Keep a result in the repository as the one that later ones are checked against."""
+    with reported():
+        from benchmarks.bench import table, tracking
+
+        typer.echo(f"written to {tracking.track(folder, table.read_any(result), name)}")
+
+
+@app.command()
+def check(
+    result: Annotated[Path, typer.Argument(help="A result or a table.")],
+    name: Annotated[str, typer.Option("--name", help="The tracked one's name.")] = "",
+    floor: Floor = 0.15,
+    folder: Annotated[Path, typer.Option("--results", help="The folder of tracked results.")] = RESULTS,
+) -> None:
+    """Compare with the tracked result of this kind of machine; exit status 2 when something is worse beyond the noise."""
+    with reported():
+        from benchmarks.bench import table, tracking
+
+        path, worse = tracking.check(folder, table.read_any(result), name, floor)
+        for each in worse:
+            typer.echo(str(each))
+        typer.echo(f"{len(worse)} figures are worse than in {path} beyond the noise")
+        if worse:
+            raise typer.Exit(2)
