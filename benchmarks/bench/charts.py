@@ -61,8 +61,13 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def lines(
-    curves: Sequence[Line], *, x_label: str, y_label: str, log_y: bool = False,
-    x_ticks: Sequence[tuple[float, str]] | None = None, mark: tuple[float, float, str] | None = None,
+    curves: Sequence[Line],
+    *,
+    x_label: str,
+    y_label: str,
+    log_y: bool = False,
+    x_ticks: Sequence[tuple[float, str]] | None = None,
+    mark: tuple[float, float, str] | None = None,
 ) -> str:
     """A line chart with its legend. `x_ticks` replaces the even ones; `mark` shades a range of x and names it."""
     points = [point for curve in curves for point in curve.points if not log_y or point[1] > 0]
@@ -74,11 +79,20 @@ def lines(
     y_ticks = log_ticks(min(ys), max(ys)) if log_y else linear_ticks(max(ys))
     along = _scale(x_low, x_high, _LEFT, WIDTH - _RIGHT)
     up = _log_scale(y_ticks[0], y_ticks[-1]) if log_y else _scale(0, y_ticks[-1], HEIGHT - _BOTTOM, _TOP)
-    out = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(y_label)} over {html.escape(x_label)}">']
+    out = [
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{html.escape(y_label)} over {html.escape(x_label)}">'
+    ]
     if mark is not None:
         a, b = along(max(mark[0], x_low)), along(min(mark[1], x_high))
-        out.append(f'<rect class="mark" x="{a:.1f}" y="{_TOP}" width="{max(0, b - a):.1f}" height="{HEIGHT - _TOP - _BOTTOM}"/>')
-        out.append(f'<text class="tick" x="{(a + b) / 2:.1f}" y="{_TOP + 11}" text-anchor="middle">{html.escape(mark[2])}</text>')
+        out.append(
+            f'<rect class="mark" x="{a:.1f}" y="{_TOP}" width="{max(0, b - a):.1f}" '
+            f'height="{HEIGHT - _TOP - _BOTTOM}"/>'
+        )
+        out.append(
+            f'<text class="tick" x="{(a + b) / 2:.1f}" y="{_TOP + 11}" '
+            f'text-anchor="middle">{html.escape(mark[2])}</text>'
+        )
     for tick in y_ticks:
         y = up(tick)
         out.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
@@ -89,14 +103,25 @@ def lines(
         x_ticks = [(i * step, number(i * step)) for i in range(first, math.floor(x_high / step + 1e-9) + 1)]
     for at, text in x_ticks:
         if x_low <= at <= x_high:
-            out.append(f'<text class="tick" x="{along(at):.1f}" y="{HEIGHT - _BOTTOM + 15}" text-anchor="middle">{html.escape(text)}</text>')
-    out.append(f'<text class="axis" x="{WIDTH - _RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{html.escape(x_label)}</text>')
+            out.append(
+                f'<text class="tick" x="{along(at):.1f}" y="{HEIGHT - _BOTTOM + 15}" '
+                f'text-anchor="middle">{html.escape(text)}</text>'
+            )
+    out.append(
+        f'<text class="axis" x="{WIDTH - _RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{html.escape(x_label)}</text>'
+    )
     for curve in curves:
         kept = [(x, y) for x, y in curve.points if not log_y or y > 0]
         path = " ".join(f"{along(x):.1f},{up(y):.1f}" for x, y in kept)
-        out.append(f'<polyline class="line c{curve.colour % 6}" points="{path}"><title>{html.escape(curve.name)}</title></polyline>')
+        out.append(
+            f'<polyline class="line c{curve.colour % 6}" points="{path}">'
+            f"<title>{html.escape(curve.name)}</title></polyline>"
+        )
         if len(kept) == 1:
-            out.append(f'<circle class="dot c{curve.colour % 6}" cx="{along(kept[0][0]):.1f}" cy="{up(kept[0][1]):.1f}" r="3"/>')
+            out.append(
+                f'<circle class="dot c{curve.colour % 6}" r="3" '
+                f'cx="{along(kept[0][0]):.1f}" cy="{up(kept[0][1]):.1f}"/>'
+            )
     out.append("</svg>")
     key = "".join(f'<span><i class="c{curve.colour % 6}"></i>{html.escape(curve.name)}</span>' for curve in curves)
     return f'<figure><figcaption>{html.escape(y_label)}</figcaption>{"".join(out)}<p class="key">{key}</p></figure>'
@@ -126,10 +151,14 @@ def bars(rows: Sequence[tuple[str, Sequence[Bar]]], title: str) -> str:
         y += head
         for bar in group:
             long = max(1.0, bar.value / top * width)
-            out.append(f'<text class="tick" x="{left - 6}" y="{y + 12:.0f}" text-anchor="end">{html.escape(bar.name)}</text>')
-            out.append(f'<rect class="bar c{bar.colour % 6}" x="{left}" y="{y:.0f}" width="{long:.1f}" height="{thick}"/>')
+            out.append(
+                f'<text class="tick" x="{left - 6}" y="{y + 12:.0f}" text-anchor="end">{html.escape(bar.name)}</text>'
+            )
+            out.append(
+                f'<rect class="bar c{bar.colour % 6}" x="{left}" y="{y:.0f}" width="{long:.1f}" height="{thick}"/>'
+            )
             out.append(f'<text class="value" x="{left + long + 5:.1f}" y="{y + 12:.0f}">{html.escape(bar.text)}</text>')
             y += thick + gap
         y += 8
     out.append("</svg>")
-    return f'<figure><figcaption>{html.escape(title)}</figcaption>{"".join(out)}</figure>'
+    return f"<figure><figcaption>{html.escape(title)}</figcaption>{''.join(out)}</figure>"

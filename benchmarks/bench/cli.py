@@ -39,8 +39,12 @@ def reported() -> Iterator[None]:
 
 Bootstrap = Annotated[str, typer.Option("--bootstrap", "-b", help="host:port of a broker, or several with commas.")]
 Profile = Annotated[str | None, typer.Argument(help="A shipped profile's name, or the path of a .toml file.")]
-Pids = Annotated[list[int] | None, typer.Option("--server-pid", help="A process of the broker; found by itself on loopback.")]
-Metrics = Annotated[str, typer.Option("--metrics", help="URL of Weir's /metrics, for object-store requests and their price.")]
+Pids = Annotated[
+    list[int] | None, typer.Option("--server-pid", help="A process of the broker; found by itself on loopback.")
+]
+Metrics = Annotated[
+    str, typer.Option("--metrics", help="URL of Weir's /metrics, for object-store requests and their price.")
+]
 Changes = Annotated[list[str] | None, typer.Option("--set", "-s", help="Any key of a profile: load.linger_ms=0.")]
 ClientOption = Annotated[list[str] | None, typer.Option("--client", "-X", help="librdkafka property for all clients.")]
 Prices = Annotated[list[str] | None, typer.Option("--price", help="write_per_1000=0.005 and so on, in dollars.")]
@@ -84,7 +88,12 @@ def target_of(
         except ValueError:
             raise BenchError(f"--price {key}={value}: expected dollars") from None
     return Target(
-        bootstrap=bootstrap, name=name, pids=tuple(pids or ()), metrics_url=metrics, client=pairs(client, "--client"), prices=stated
+        bootstrap=bootstrap,
+        name=name,
+        pids=tuple(pids or ()),
+        metrics_url=metrics,
+        client=pairs(client, "--client"),
+        prices=stated,
     )
 
 
@@ -141,7 +150,9 @@ def run(
     metrics: Metrics = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the result as JSON.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a report page.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Records per second over all producers; 0: as fast as possible.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Records per second over all producers; 0: as fast as possible.")
+    ] = None,
     duration: Annotated[float | None, typer.Option(help="Seconds measured.")] = None,
     warmup: Annotated[float | None, typer.Option(help="Seconds before.")] = None,
     topics: Annotated[int | None, typer.Option()] = None,
@@ -170,9 +181,17 @@ def run(
 
     with reported():
         options = {
-            "load.rate": rate, "duration_s": duration, "warmup_s": warmup, "topics": topics, "partitions": partitions,
-            "load.producers": producers, "load.record_size": record_size, "readers.groups": groups,
-            "readers.consumers": consumers, "load.processes": processes, "backlog.bytes": backlog,
+            "load.rate": rate,
+            "duration_s": duration,
+            "warmup_s": warmup,
+            "topics": topics,
+            "partitions": partitions,
+            "load.producers": producers,
+            "load.record_size": record_size,
+            "readers.groups": groups,
+            "readers.consumers": consumers,
+            "load.processes": processes,
+            "backlog.bytes": backlog,
         }
         workload = workload_of(profile, changes, options)
         target = target_of(bootstrap, name, server_pid, metrics, client, price)
@@ -269,7 +288,9 @@ def _measure(
 
 @app.command()
 def versus(
-    brokers: Annotated[list[str], typer.Argument(help="NAME=HOST:PORT[,pid=N][,metrics=URL][,topic.CONFIG=VALUE], two or more.")],
+    brokers: Annotated[
+        list[str], typer.Argument(help="NAME=HOST:PORT[,pid=N][,metrics=URL][,topic.CONFIG=VALUE], two or more.")
+    ],
     profile: Annotated[str, typer.Option("--profile", "-p", help="The workload.")] = "throughput",
     rounds: Annotated[int, typer.Option(min=1)] = 5,
     changes: Changes = None,
@@ -285,7 +306,16 @@ def versus(
 
         workload = workload_of(profile, changes, {})
         plan = Plan(Case(name=workload.name, text=workload.text), workload)
-        _measure([matrix.parse_broker(each) for each in brokers], [plan], rounds, workload.name, workload.text, cpus, server_cpus, out)
+        _measure(
+            [matrix.parse_broker(each) for each in brokers],
+            [plan],
+            rounds,
+            workload.name,
+            workload.text,
+            cpus,
+            server_cpus,
+            out,
+        )
 
 
 @app.command(name="matrix")
@@ -308,7 +338,9 @@ def run_matrix(
         name = name or cases.name
         out = out or RESULTS / machine_kind(machine()) / f"{name}.json"
         out.parent.mkdir(parents=True, exist_ok=True)
-        _measure(matrices.load_brokers(brokers), plans, rounds or cases.rounds, name, cases.text, cpus, server_cpus, out)
+        _measure(
+            matrices.load_brokers(brokers), plans, rounds or cases.rounds, name, cases.text, cpus, server_cpus, out
+        )
         typer.echo(f"written to {out}")
 
 
@@ -420,7 +452,7 @@ def check(
     floor: Floor = 0.15,
     folder: Annotated[Path, typer.Option("--results", help="The folder of tracked results.")] = RESULTS,
 ) -> None:
-    """Compare with the tracked result of this kind of machine; exit status 2 when something is worse beyond the noise."""
+    """Compare with the tracked result of this kind of machine; exit status 2 when something is worse."""
     with reported():
         from benchmarks.bench import table, tracking
 

@@ -27,19 +27,32 @@ def divide(members: int, processes: int, cores: int) -> list[tuple[int, ...]]:
 
 
 def jobs(
-    workload: Workload, bootstrap: str, client: dict[str, str], topics: tuple[str, ...], mark: bytes, group: str, cores: int
+    workload: Workload,
+    bootstrap: str,
+    client: dict[str, str],
+    topics: tuple[str, ...],
+    mark: bytes,
+    group: str,
+    cores: int,
 ) -> list[messages.Job]:
     """The work of each process. Pure."""
     load, readers = workload.load, workload.readers
     produce = divide(load.producers, load.processes, cores)
     read = divide(readers.groups * readers.consumers, readers.processes, cores) if readers.groups else []
-    made = []
+    made: list[messages.Job] = []
     for kind, parts in (("read", read), ("produce", produce)):
         for members in parts:
             made.append(
                 messages.Job(
-                    number=len(made), kind=kind, workload=workload, bootstrap=bootstrap, client=client, topics=topics,
-                    mark=mark, members=members, share=len(members) / load.producers if kind == "produce" else 0.0,
+                    number=len(made),
+                    kind=kind,
+                    workload=workload,
+                    bootstrap=bootstrap,
+                    client=client,
+                    topics=topics,
+                    mark=mark,
+                    members=members,
+                    share=len(members) / load.producers if kind == "produce" else 0.0,
                     group=group,
                 )
             )
@@ -58,7 +71,9 @@ class Clients:
         self._done: set[int] = set()
         for job in work_to_do:
             ours, theirs = context.Pipe()
-            process = context.Process(target=work, args=(msgspec.msgpack.encode(job), theirs, self.control), daemon=True)
+            process = context.Process(
+                target=work, args=(msgspec.msgpack.encode(job), theirs, self.control), daemon=True
+            )
             process.start()
             theirs.close()
             self._processes.append(process)

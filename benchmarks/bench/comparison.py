@@ -98,7 +98,11 @@ def as_table(found: Result | Table) -> Table:
     broker = found.environment.broker or "broker"
     name = found.workload.name
     return Table(
-        name=name, text=found.workload.text, measured_at=found.started_at, environment=found.environment, brokers=(broker,),
+        name=name,
+        text=found.workload.text,
+        measured_at=found.started_at,
+        environment=found.environment,
+        brokers=(broker,),
         cases=(Case(name=name, text=found.workload.text),),
         rows=(Row(case=name, broker=broker, rounds=1, figures=values, limited_by=found.limited_by),),
     )
@@ -114,7 +118,9 @@ def show_compared(before: Result | Table, after: Result | Table, console: Consol
         if other is None:
             continue
         shared = True
-        title = f"{other.case} on {other.broker} → {row.case} on {row.broker}" if single else f"{row.case} on {row.broker}"
+        title = (
+            f"{other.case} on {other.broker} → {row.case} on {row.broker}" if single else f"{row.case} on {row.broker}"
+        )
         grid = Grid(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
         for name in ("", "first", "second", "second / first", ""):
             grid.add_column(name, justify="right" if name else "left")
@@ -150,7 +156,8 @@ class Regression:
 
     def __str__(self) -> str:
         return (
-            f"{self.case}, {self.broker}: {METRICS.get(self.metric, self.metric)} {shown(self.before)} → {shown(self.now)}, "
+            f"{self.case}, {self.broker}: {METRICS.get(self.metric, self.metric)} "
+            f"{shown(self.before)} → {shown(self.now)}, "
             f"{self.worse_by:.0%} worse where {self.allowed:.0%} is noise"
         )
 

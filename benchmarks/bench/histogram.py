@@ -74,9 +74,7 @@ def decode(text: str) -> Counts:
     from hdrh.histogram import HdrHistogram
 
     histogram = HdrHistogram.decode(text)
-    return {
-        item.value_iterated_to: item.count_added_in_this_iter_step for item in histogram.get_recorded_iterator()
-    }
+    return {item.value_iterated_to: item.count_added_in_this_iter_step for item in histogram.get_recorded_iterator()}
 
 
 def latency(counts: Mapping[int, int]) -> Latency | None:
@@ -84,11 +82,16 @@ def latency(counts: Mapping[int, int]) -> Latency | None:
     total = sum(counts.values())
     if not total:
         return None
-    p50, p90, p99, p999, p9999, top = (
-        us / 1000 for us in quantiles(counts, (0.5, 0.9, 0.99, 0.999, 0.9999, 1.0))
-    )
+    p50, p90, p99, p999, p9999, top = (us / 1000 for us in quantiles(counts, (0.5, 0.9, 0.99, 0.999, 0.9999, 1.0)))
     mean = sum(value * count for value, count in counts.items()) / total / 1000
     return Latency(
-        count=total, mean=round(mean, 3), p50=p50, p90=p90, p99=p99, p999=p999, p9999=p9999, max=top,
+        count=total,
+        mean=round(mean, 3),
+        p50=p50,
+        p90=p90,
+        p99=p99,
+        p999=p999,
+        p9999=p9999,
+        max=top,
         histogram=encode(counts),
     )

@@ -85,7 +85,11 @@ def start_broker(broker: Broker, cpus: set[int], folder: Path) -> Started:
         began = time.monotonic()
         try:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
                 preexec_fn=(lambda: os.sched_setaffinity(0, cpus)) if cpus else None,
             )
         except OSError as error:
@@ -172,7 +176,11 @@ class Interleaved:
 
     def _target(self, broker: Broker) -> Target:
         return Target(
-            bootstrap=broker.bootstrap, name=broker.name, pids=broker.pids, metrics_url=broker.metrics, client=broker.client
+            bootstrap=broker.bootstrap,
+            name=broker.name,
+            pids=broker.pids,
+            metrics_url=broker.metrics,
+            client=broker.client,
         )
 
     def _once(self, plan: Plan, broker: Broker, gathered: Gathered) -> Result | None:
@@ -191,13 +199,28 @@ class Interleaved:
         return result
 
     def measure(
-        self, plans: Sequence[Plan], rounds: int, save: Callable[[Table], None], name: str, text: str = "",
+        self,
+        plans: Sequence[Plan],
+        rounds: int,
+        save: Callable[[Table], None],
+        name: str,
+        text: str = "",
     ) -> Table:
         """All plans, `rounds` times on each broker; `save` gets the table after every case."""
         noted = environment.before()
         rows: list[Row] = self._startup_rows(rounds)
-        cases = [Case(name="start", text="From the command to the first connection; resident memory a second later.",
-                      section="start", goals=STARTUP_GOALS)] if rows else []
+        cases = (
+            [
+                Case(
+                    name="start",
+                    text="From the command to the first connection; resident memory a second later.",
+                    section="start",
+                    goals=STARTUP_GOALS,
+                )
+            ]
+            if rows
+            else []
+        )
         table: Table | None = None
         for plan in plans:
             gathered = {broker.name: Gathered() for broker in self._brokers}
@@ -213,8 +236,13 @@ class Interleaved:
             pids = tuple(pid for broker in self._brokers for pid in self._target(broker).server_pids())
             where = environment.environment(noted, ", ".join(b.name for b in self._brokers), pids)
             table = Table(
-                name=name, text=text, measured_at=datetime.now(UTC).isoformat(timespec="seconds"), environment=where,
-                brokers=tuple(broker.name for broker in self._brokers), cases=tuple(cases), rows=tuple(rows),
+                name=name,
+                text=text,
+                measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                environment=where,
+                brokers=tuple(broker.name for broker in self._brokers),
+                cases=tuple(cases),
+                rows=tuple(rows),
             )
             save(table)
         if table is None:
@@ -226,7 +254,11 @@ class Interleaved:
         rows = []
         for number, broker in enumerate(self._brokers):
             found = gathered[broker.name]
-            metrics = [metric for metric in found.figures[0] if all(metric in each for each in found.figures)] if found.figures else []
+            metrics = (
+                [metric for metric in found.figures[0] if all(metric in each for each in found.figures)]
+                if found.figures
+                else []
+            )
             figures = {metric: noise.figure([each[metric] for each in found.figures]) for metric in metrics}
             ratios = {}
             if number:
@@ -237,7 +269,11 @@ class Interleaved:
                             ratios[metric] = made
             rows.append(
                 Row(
-                    case=case.name, broker=broker.name, rounds=len(found.figures), figures=figures, ratios=ratios,
+                    case=case.name,
+                    broker=broker.name,
+                    rounds=len(found.figures),
+                    figures=figures,
+                    ratios=ratios,
                     limited_by=max(found.limits, key=found.limits.count) if found.limits else "",
                     failure="; ".join(dict.fromkeys(found.failures)),
                 )
@@ -261,6 +297,13 @@ STARTUP_GOALS = {"*": {"start_ms": 0.25, "memory_mb": 0.2}}
 
 def brief(figures: dict[str, float], limited_by: str) -> str:
     """One line of a run's figures."""
-    shown = ("mb_per_s", "ack_p50_ms", "ack_p99_ms", "end_to_end_p99_ms", "catch_up_mb_per_s", "cpu_us_per_mb", "memory_mb")
+    shown = (
+        "mb_per_s",
+        "ack_p50_ms",
+        "ack_p99_ms",
+        "end_to_end_p99_ms",
+        "catch_up_mb_per_s",
+        "cpu_us_per_mb",
+        "memory_mb",
+    )
     return ", ".join(f"{name} {figures[name]:,.4g}" for name in shown if name in figures) + f", limited by {limited_by}"
-

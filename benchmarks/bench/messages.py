@@ -91,7 +91,8 @@ def send(pipe: Any, message: Message) -> None:
 
 def receive(pipe: Any) -> Message:
     """Read from a multiprocessing connection; EOFError when the process has gone."""
-    return _decoder.decode(pipe.recv_bytes())
+    message: Message = _decoder.decode(pipe.recv_bytes())
+    return message
 
 
 def thread_cpu() -> dict[str, float]:
@@ -125,11 +126,13 @@ class Collector:
         return (now_ns - self._start_ns) // 1_000_000_000
 
     def flush(self, now_ns: int) -> None:
-        """Send what there is and begin the second of `now_ns`; call it once `now_ns` has reached `next_ns`, and at the end."""
+        """Send what there is and begin the second of `now_ns`: once that has reached `next_ns`, and at the end."""
         cpu_s = time.process_time()
         self.tick.cpu_s, self._cpu_s = cpu_s - self._cpu_s, cpu_s
         threads = thread_cpu()
-        self.tick.busiest_thread_s = max((used - self._threads.get(task, 0.0) for task, used in threads.items()), default=0)
+        self.tick.busiest_thread_s = max(
+            (used - self._threads.get(task, 0.0) for task, used in threads.items()), default=0
+        )
         self._threads = threads
         send(self._pipe, Second(tick=self.tick))
         self.tick = Tick(worker=self._job.number, kind=self._job.kind, at=self._second(now_ns))

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 
 from benchmarks.bench.table import Figure, Ratio
 
-HIGHER_IS_BETTER = frozenset({"mb_per_s", "records_per_s", "read_mb_per_s", "catch_up_mb_per_s", "sustained_mb_per_s", "commits_per_s"})
+HIGHER_IS_BETTER = frozenset(
+    {"mb_per_s", "records_per_s", "read_mb_per_s", "catch_up_mb_per_s", "sustained_mb_per_s", "commits_per_s"}
+)
 FLOOR = 0.05
 """No figure is trusted closer than this, however well a few rounds agree."""
 
@@ -21,7 +23,9 @@ def figure(values: Sequence[float]) -> Figure:
     """The median of some rounds. ValueError when there are none."""
     ordered = sorted(values)
     middle = statistics.median(ordered)
-    return Figure(median=_rounded(middle), low=_rounded(ordered[0]), high=_rounded(ordered[-1]), noise=_noise(ordered, middle))
+    return Figure(
+        median=_rounded(middle), low=_rounded(ordered[0]), high=_rounded(ordered[-1]), noise=_noise(ordered, middle)
+    )
 
 
 def _noise(ordered: Sequence[float], middle: float) -> float:

@@ -1,4 +1,4 @@
-"""The records that a producer sends, built before the run: values, keys, and the partition of each. Pure given its seed.
+"""The records that a producer sends, built before the run: values, keys, partitions. Pure given its seed.
 
 A pool holds a power of two of records, at most 32 MiB of them, and is sent over and over. What compression finds in
 it depends on the payload shape; a pool of many records keeps a codec from finding whole records again in its window.
@@ -21,13 +21,75 @@ POOL_RECORDS = 1 << 16
 STAMP = struct.Struct("<8sq")
 """The head of a stamped value: the run's mark, then the moment it was due in ns of the machine's monotonic clock."""
 
-_WORDS = (
-    "accepted account backend batch broker cache checkout client commit connection container deadline degraded "
-    "delivery disk error exceeded failed fetch gateway handler health host image index invalid latency leader limit "
-    "memory message node offset order partition payment pod queue quota read refused region replica request response "
-    "retry route scheduler server service session shard slow socket status stream timeout token trace upstream user "
-    "value volume warning worker write zone"
-).split()
+_WORDS = [
+    "accepted",
+    "account",
+    "backend",
+    "batch",
+    "broker",
+    "cache",
+    "checkout",
+    "client",
+    "commit",
+    "connection",
+    "container",
+    "deadline",
+    "degraded",
+    "delivery",
+    "disk",
+    "error",
+    "exceeded",
+    "failed",
+    "fetch",
+    "gateway",
+    "handler",
+    "health",
+    "host",
+    "image",
+    "index",
+    "invalid",
+    "latency",
+    "leader",
+    "limit",
+    "memory",
+    "message",
+    "node",
+    "offset",
+    "order",
+    "partition",
+    "payment",
+    "pod",
+    "queue",
+    "quota",
+    "read",
+    "refused",
+    "region",
+    "replica",
+    "request",
+    "response",
+    "retry",
+    "route",
+    "scheduler",
+    "server",
+    "service",
+    "session",
+    "shard",
+    "slow",
+    "socket",
+    "status",
+    "stream",
+    "timeout",
+    "token",
+    "trace",
+    "upstream",
+    "user",
+    "value",
+    "volume",
+    "warning",
+    "worker",
+    "write",
+    "zone",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +120,8 @@ def _json_line(rng: Random) -> bytes:
 
 def _text_line(rng: Random) -> bytes:
     words = " ".join(rng.choices(_WORDS, k=12))
-    return f"<{rng.randrange(192)}>{rng.randrange(10**10)} host-{rng.randrange(100)} app[{rng.randrange(9999)}]: {words}\n".encode()
+    head = f"<{rng.randrange(192)}>{rng.randrange(10**10)} host-{rng.randrange(100)} app[{rng.randrange(9999)}]"
+    return f"{head}: {words}\n".encode()
 
 
 def _values(load: Load, count: int, rng: Random) -> bytearray:

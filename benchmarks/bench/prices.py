@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 DEFAULT = {"write_per_1000": 0.005, "read_per_1000": 0.0004, "delete_per_1000": 0.0}
-"""US dollars; the list prices of AWS S3 standard storage in us-east-1: PUT, COPY, POST and LIST; GET; DELETE is free."""
+"""US dollars, list prices of AWS S3 standard storage in us-east-1: PUT, COPY, POST and LIST; GET; DELETE is free."""
 
 _READS = ("get", "head", "read", "range")
 _DELETES = ("delete",)

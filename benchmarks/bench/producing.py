@@ -1,4 +1,4 @@
-"""A client process that produces: it hands records to librdkafka when they are due and notes when they are acknowledged.
+"""A client process that produces: hands records to librdkafka when they are due, notes when they are acknowledged.
 
 Open-loop: a record is due when the schedule says so, whatever has become of the earlier ones, and its latency counts
 from that moment. Records due at about the same time (one millisecond at most) are handed over in one call, and their
@@ -228,12 +228,14 @@ class Producing:
     def _on_schedule(self) -> None:
         load = self._load
         planned: Schedule = schedule(
-            load, self._job.workload.warmup_s, self._job.workload.duration_s, self._job.share,
+            load,
+            self._job.workload.warmup_s,
+            self._job.workload.duration_s,
+            self._job.share,
             Random(f"{self._job.workload.seed}:schedule:{self._job.number}"),
         )
         sent = 0
         due_before = 0
-        streams = self._streams
         while True:
             now_ns = time.monotonic_ns()
             if now_ns >= self._end_ns:

@@ -1,4 +1,4 @@
-"""Profiles: workloads as TOML files. The shipped ones lie in `benchmarks/profiles`; a user copies one and changes it."""
+"""Profiles: workloads as TOML files. The shipped ones are in `benchmarks/profiles`; users copy one and change it."""
 
 from __future__ import annotations
 

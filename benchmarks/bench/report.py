@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from pathlib import Path
 
 from benchmarks.bench import figures, histogram
 from benchmarks.bench.charts import Line, lines
@@ -15,42 +16,17 @@ from benchmarks.bench.report_tables import section as table_section
 from benchmarks.bench.result import Environment, Latency, Result
 from benchmarks.bench.table import Table
 
-_STYLE = """
-:root{--ink:#1c2530;--soft:#5b6775;--line:#dde3ea;--page:#fff;--panel:#f6f8fa;--good:#1a7f4b;--bad:#b42318;
---c0:#0b66c3;--c1:#d9730d;--c2:#7a5ab5;--c3:#2a8f6f;--c4:#8a94a3;--c5:#b0346b}
-@media(prefers-color-scheme:dark){:root{--ink:#e6ebf1;--soft:#9aa7b5;--line:#333d49;--page:#14191f;--panel:#1c232b;
---good:#4cc38a;--bad:#ff8a7a;--c0:#58a6ff;--c1:#f0a04b;--c2:#b69cf0;--c3:#56c9a5;--c4:#9aa7b5;--c5:#f07fb0}}
-*{box-sizing:border-box}body{margin:0 auto;max-width:1080px;padding:28px 20px 60px;background:var(--page);color:var(--ink);
-font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-h1{font-size:27px;margin:0 0 4px}h2{font-size:20px;margin:44px 0 6px;padding-top:14px;border-top:1px solid var(--line)}
-h3{font-size:16px;margin:26px 0 4px}p{margin:6px 0;max-width:78ch}.soft{color:var(--soft)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:10px;margin:16px 0}
-.tile{background:var(--panel);border:1px solid var(--line);border-radius:8px;padding:10px 12px}
-.tile b{display:block;font-size:22px;line-height:1.25}.tile span{color:var(--soft);font-size:13px}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(420px,1fr));gap:14px;margin:14px 0}
-figure{margin:0;background:var(--panel);border:1px solid var(--line);border-radius:8px;padding:10px 12px}
-figcaption{font-weight:600;font-size:14px;margin-bottom:4px}svg{display:block;width:100%;height:auto}
-.grid{stroke:var(--line);stroke-width:1}.tick,.axis,.value,.group{fill:var(--soft);font-size:12px}.group{fill:var(--ink);font-weight:600}
-.value{fill:var(--ink)}.line{fill:none;stroke-width:2;stroke-linejoin:round}.mark{fill:var(--line);opacity:.5}
-.line.c0{stroke:var(--c0)}.line.c1{stroke:var(--c1)}.line.c2{stroke:var(--c2)}.line.c3{stroke:var(--c3)}.line.c4{stroke:var(--c4)}.line.c5{stroke:var(--c5)}
-.bar.c0,.dot.c0{fill:var(--c0)}.bar.c1,.dot.c1{fill:var(--c1)}.bar.c2,.dot.c2{fill:var(--c2)}.bar.c3,.dot.c3{fill:var(--c3)}.bar.c4,.dot.c4{fill:var(--c4)}.bar.c5,.dot.c5{fill:var(--c5)}
-.key{font-size:13px;color:var(--soft);margin:2px 0 0}.key span{margin-right:14px}.key i{display:inline-block;width:14px;height:3px;margin-right:5px;vertical-align:middle}
-i.c0{background:var(--c0)}i.c1{background:var(--c1)}i.c2{background:var(--c2)}i.c3{background:var(--c3)}i.c4{background:var(--c4)}i.c5{background:var(--c5)}
-.scroll{overflow-x:auto}table{border-collapse:collapse;margin:10px 0;font-size:14px;font-variant-numeric:tabular-nums}
-th,td{padding:5px 12px 5px 0;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}th{color:var(--soft);font-weight:600}
-th:first-child,td:first-child{text-align:left;white-space:normal}.good{color:var(--good);font-weight:600}.bad{color:var(--bad);font-weight:600}
-.note{border-left:3px solid var(--c1);padding:4px 12px;background:var(--panel);margin:8px 0}
-details{margin:8px 0}summary{cursor:pointer;color:var(--soft)}code{font-size:13px}
-"""
+_STYLE = Path(__file__).with_name("report.css").read_text()
 _READING = """<details><summary>How to read this page</summary>
-<p><b>Acknowledgement latency</b> is the time from the moment at which a record was due until the producer knew that the broker
-has it. It counts from the plan, not from the moment at which the client got round to sending: a broker that stalls for a second
-makes every record late that was due in that second, and all of them are counted.</p>
-<p><b>p50, p99, p99.9</b>: half of the records, 99 of 100, 999 of 1,000 were faster than this. <b>End to end</b> is the time from the
-same moment until a consumer has the record in its hands.</p>
-<p><b>Server CPU</b> is what the broker's processes used, as the operating system counts it. <b>Limited by</b> says what kept the run
-from being faster: the broker, the load generator itself (the client), or the rate that was asked for.</p>
-<p><b>±</b> is the noise: half the distance between the quartiles of the repeated runs, as a share of the median.</p></details>"""
+<p><b>Acknowledgement latency</b> is the time from the moment at which a record was due until the producer knew that
+the broker has it. It counts from the plan, not from the moment at which the client got round to sending: a broker that
+stalls for a second makes every record late that was due in that second, and all of them are counted.</p>
+<p><b>p50, p99, p99.9</b>: half of the records, 99 of 100, 999 of 1,000 were faster than this. <b>End to end</b> is the
+time from the same moment until a consumer has the record in its hands.</p>
+<p><b>Server CPU</b> is what the broker's processes used, as the operating system counts it. <b>Limited by</b> says what
+kept the run from being faster: the broker, the load generator itself (the client), or the rate that was asked for.</p>
+<p><b>±</b> is the noise: half the distance between the quartiles of the repeated runs, as a share of the
+median.</p></details>"""
 _LIMIT = {"rate": "the rate asked for", "broker": "the broker", "client": "the client"}
 
 
@@ -66,8 +42,11 @@ def page(found: Sequence[Result | Table], title: str = "Benchmark report") -> st
         body.append("<h2>The runs side by side</h2>" + _overlay(results))
     body.extend(_run(result) for result in results)
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n"
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+        + "\n".join(body)
+        + "\n</body></html>\n"
     )
 
 
@@ -80,12 +59,22 @@ def percentile_points(latency: Latency) -> list[tuple[float, float]]:
     return [(place, value / 1000) for place, value in zip(places, values, strict=True)]
 
 
-_NINES = [(0.0, "0 %"), (0.301, "50 %"), (1.0, "90 %"), (2.0, "99 %"), (3.0, "99.9 %"), (4.0, "99.99 %"), (5.0, "99.999 %")]
+_NINES = [
+    (0.0, "0 %"),
+    (0.301, "50 %"),
+    (1.0, "90 %"),
+    (2.0, "99 %"),
+    (3.0, "99.9 %"),
+    (4.0, "99.99 %"),
+    (5.0, "99.999 %"),
+]
 
 
 def _percentiles(curves: Sequence[tuple[str, Latency | None]], title: str) -> str:
     drawn = [
-        Line(name, percentile_points(latency), i) for i, (name, latency) in enumerate(curves) if latency and latency.histogram
+        Line(name, percentile_points(latency), i)
+        for i, (name, latency) in enumerate(curves)
+        if latency and latency.histogram
     ]
     if not drawn:
         return ""
@@ -120,7 +109,12 @@ def _tiles(result: Result) -> str:
         tiles.append(_tile(figures.ms(result.end_to_end.p99), "producer to consumer, 99 of 100"))
     if result.catch_up is not None:
         caught = result.catch_up
-        tiles.append(_tile(figures.megabytes(caught.read_bytes_per_s), f"read to catch up with {figures.size(caught.backlog_bytes)}"))
+        tiles.append(
+            _tile(
+                figures.megabytes(caught.read_bytes_per_s),
+                f"read to catch up with {figures.size(caught.backlog_bytes)}",
+            )
+        )
     if result.server is not None:
         if result.server.cpu_s_per_gb is not None:
             tiles.append(_tile(f"{result.server.cpu_s_per_gb:.2f} s", "server CPU per GB moved"))
@@ -161,12 +155,18 @@ def _series(result: Result) -> str:
         charts.append(lines(memory, x_label="seconds", y_label="Server memory, MiB"))
     if reading:
         charts.append(
-            lines([Line("lag", [(s.at_s, float(s.lag_records)) for s in samples], 3)], x_label="seconds",
-                  y_label="Records that the slowest group is behind")
+            lines(
+                [Line("lag", [(s.at_s, float(s.lag_records)) for s in samples], 3)],
+                x_label="seconds",
+                y_label="Records that the slowest group is behind",
+            )
         )
     curves: list[tuple[str, Latency | None]] = [("acknowledgement", result.ack), ("end to end", result.end_to_end)]
     if result.catch_up is not None:
-        curves += [("ack before catch-up", result.catch_up.ack_before), ("ack during catch-up", result.catch_up.ack_during)]
+        curves += [
+            ("ack before catch-up", result.catch_up.ack_before),
+            ("ack during catch-up", result.catch_up.ack_during),
+        ]
     curves.append(("offset commit", result.commit))
     charts.append(_percentiles(curves, "Latency by share of records, ms"))
     return f'<div class="charts">{"".join(charts)}</div>'
@@ -175,30 +175,45 @@ def _series(result: Result) -> str:
 def _latencies(result: Result) -> str:
     rows = [("acknowledgement", result.ack), ("end to end", result.end_to_end), ("offset commit", result.commit)]
     if result.catch_up is not None:
-        rows += [("ack before catch-up", result.catch_up.ack_before), ("ack during catch-up", result.catch_up.ack_during)]
+        rows += [
+            ("ack before catch-up", result.catch_up.ack_before),
+            ("ack during catch-up", result.catch_up.ack_during),
+        ]
     body = "".join(
         f"<tr><td>{name}</td>"
-        + "".join(f"<td>{figures.ms(v)}</td>" for v in (each.mean, each.p50, each.p90, each.p99, each.p999, each.p9999, each.max))
+        + "".join(
+            f"<td>{figures.ms(v)}</td>"
+            for v in (each.mean, each.p50, each.p90, each.p99, each.p999, each.p9999, each.max)
+        )
         + f"<td>{each.count:,}</td></tr>"
         for name, each in rows
         if each is not None
     )
-    head = "".join(f"<th>{h}</th>" for h in ("latency", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max", "records"))
+    head = "".join(
+        f"<th>{h}</th>" for h in ("latency", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max", "records")
+    )
     return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
 
 
 def _doing(result: Result) -> str:
     load, readers, w = result.workload.load, result.workload.readers, result.workload
-    rate = "as fast as the broker took them" if not load.rate else f"at {load.rate:,.0f} records per second ({load.arrival})"
+    rate = (
+        "as fast as the broker took them"
+        if not load.rate
+        else f"at {load.rate:,.0f} records per second ({load.arrival})"
+    )
     if load.ramp_to:
         rate += f", growing to {load.ramp_to:,.0f}"
     text = (
-        f"{load.producers} producer{'s' if load.producers > 1 else ''} sent records of {load.record_size:,} bytes {rate} to "
+        f"{load.producers} producer{'s' if load.producers > 1 else ''} sent records of {load.record_size:,} bytes {rate} "
+        "to "
         f"{w.topics * w.partitions:,} partition{'s' if w.topics * w.partitions > 1 else ''} with acks={load.acks}, "
         f"linger {load.linger_ms:g} ms, batches up to {figures.size(load.batch_size)}, compression {load.codec}. "
     )
     if readers.groups:
-        text += f"{readers.groups} consumer group{'s' if readers.groups > 1 else ''} of {readers.consumers} read along. "
+        text += (
+            f"{readers.groups} consumer group{'s' if readers.groups > 1 else ''} of {readers.consumers} read along. "
+        )
     else:
         text += "Nobody read. "
     return text + f"After {figures.duration(w.warmup_s)} of warm-up, {figures.duration(result.seconds)} were measured."
@@ -207,12 +222,18 @@ def _doing(result: Result) -> str:
 def _run(result: Result) -> str:
     notes = "".join(f'<p class="note">{html.escape(each)}</p>' for each in result.warnings)
     notes += "".join(
-        f'<p class="note">error {html.escape(name)}: {count:,} times</p>' for name, count in list(result.errors.items())[:10]
+        f'<p class="note">error {html.escape(name)}: {count:,} times</p>'
+        for name, count in list(result.errors.items())[:10]
     )
     return (
         f"<h2>{html.escape(_name(result))}</h2><p>{html.escape(result.workload.text)}</p>"
         f'<p class="soft">{html.escape(_doing(result))} Started {html.escape(result.started_at)}.</p>'
-        + _tiles(result) + notes + _series(result) + _latencies(result) + _store(result) + environment(result.environment)
+        + _tiles(result)
+        + notes
+        + _series(result)
+        + _latencies(result)
+        + _store(result)
+        + environment(result.environment)
     )
 
 
@@ -221,7 +242,8 @@ def _store(result: Result) -> str:
     if used is None or not used.requests:
         return ""
     rows = "".join(
-        f"<tr><td>{html.escape(name)}</td><td>{count:,}</td><td>{figures.size(used.request_bytes.get(name, 0))}</td></tr>"
+        f"<tr><td>{html.escape(name)}</td><td>{count:,}</td>"
+        f"<td>{figures.size(used.request_bytes.get(name, 0))}</td></tr>"
         for name, count in sorted(used.requests.items())
     )
     prices = ", ".join(f"{name.replace('_', ' ')}: ${price:g}" for name, price in used.prices.items())
@@ -234,10 +256,18 @@ def _store(result: Result) -> str:
 def environment(where: Environment) -> str:
     """Where it was measured, folded away."""
     facts = [
-        ("machine", where.machine), ("kernel", where.kernel), ("Python of the client", where.python), ("librdkafka", where.librdkafka),
-        ("commit", where.commit), ("broker", where.broker), ("CPUs of the client", where.cpuset_client),
-        ("CPUs of the server", where.cpuset_server or "unknown"), ("load average before", f"{where.load_before:g}"),
-        ("calibration, ns per turn of an empty loop", f"{where.python_loop_ns:g}"), ("CPU taken by other guests", f"{where.steal_share:.2%}"),
+        ("machine", where.machine),
+        ("kernel", where.kernel),
+        ("Python of the client", where.python),
+        ("librdkafka", where.librdkafka),
+        ("commit", where.commit),
+        ("broker", where.broker),
+        ("CPUs of the client", where.cpuset_client),
+        ("CPUs of the server", where.cpuset_server or "unknown"),
+        ("load average before", f"{where.load_before:g}"),
+        ("calibration, ns per turn of an empty loop", f"{where.python_loop_ns:g}"),
+        ("CPU taken by other guests", f"{where.steal_share:.2%}"),
     ]
     rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>" for name, value in facts)
-    return f"<details><summary>Where it was measured: {html.escape(where.machine)}</summary><table>{rows}</table></details>"
+    head = f"<summary>Where it was measured: {html.escape(where.machine)}</summary>"
+    return f"<details>{head}<table>{rows}</table></details>"

@@ -32,8 +32,9 @@ def section(table: Table) -> str:
     out.append(f"<p>{html.escape(table.text)}</p>")
     rounds = max((row.rounds for row in table.rows), default=0)
     out.append(
-        f'<p class="soft">Medians of {rounds} rounds; in each round every broker ran the same case, one right after the other. '
-        f"Measured {html.escape(table.measured_at[:10])} with clients on CPUs {html.escape(table.environment.cpuset_client)} and "
+        f'<p class="soft">Medians of {rounds} rounds; in each round every broker ran the same case, one right after '
+        f"the other. Measured {html.escape(table.measured_at[:10])} with clients on CPUs "
+        f"{html.escape(table.environment.cpuset_client)} and "
         f"brokers on CPUs {html.escape(table.environment.cpuset_server or 'unknown')}.</p>"
     )
     out.append(scoreboard(table))
@@ -80,8 +81,10 @@ def scoreboard(table: Table) -> str:
     if not missed:
         return tile
     rows = "".join(
-        f"<tr><td>{html.escape(case.name)}</td><td>{html.escape(broker)}</td><td>{html.escape(METRICS.get(metric, metric))}</td>"
-        f'<td class="bad">{figures.ratio(value)}</td><td>{"≥" if metric in noise.HIGHER_IS_BETTER else "≤"} {goal:g}x</td></tr>'
+        f"<tr><td>{html.escape(case.name)}</td><td>{html.escape(broker)}</td>"
+        f"<td>{html.escape(METRICS.get(metric, metric))}</td>"
+        f'<td class="bad">{figures.ratio(value)}</td>'
+        f"<td>{'≥' if metric in noise.HIGHER_IS_BETTER else '≤'} {goal:g}x</td></tr>"
         for case, broker, metric, value, goal, _ in missed
     )
     return (
@@ -107,7 +110,9 @@ def _bars(table: Table, cases: list[Case], metric: str) -> str:
 def _case(table: Table, case: Case) -> str:
     rows = {broker: table.row(case.name, broker) for broker in table.brokers}
     others = table.brokers[1:]
-    head = "".join(f"<th>{html.escape(each)}</th>" for each in ("", *table.brokers, *(f"{table.brokers[0]} / {o}" for o in others)))
+    head = "".join(
+        f"<th>{html.escape(each)}</th>" for each in ("", *table.brokers, *(f"{table.brokers[0]} / {o}" for o in others))
+    )
     body = []
     for metric, label in METRICS.items():
         cells = [_figure(rows[broker], metric) for broker in table.brokers]
@@ -118,7 +123,9 @@ def _case(table: Table, case: Case) -> str:
     limits = "".join(f"<td>{html.escape(row.limited_by) if row else ''}</td>" for row in rows.values())
     body.append(f"<tr><td>limited by</td>{limits}{'<td></td>' * len(others)}</tr>")
     failures = "".join(
-        f'<p class="note">{html.escape(row.broker)}: {html.escape(row.failure)}</p>' for row in rows.values() if row and row.failure
+        f'<p class="note">{html.escape(row.broker)}: {html.escape(row.failure)}</p>'
+        for row in rows.values()
+        if row and row.failure
     )
     return (
         f"<details><summary>{html.escape(case.name)}: {html.escape(case.text)}</summary>"

@@ -13,7 +13,7 @@ from benchmarks.bench.clients import Clients, client_cores, jobs
 from benchmarks.bench.errors import BenchError
 from benchmarks.bench.idle import IdleConnections
 from benchmarks.bench.prices import DEFAULT, dollars
-from benchmarks.bench.result import CatchUp, Result, Sample, Server
+from benchmarks.bench.result import CatchUp, Environment, Result, Sample, Server
 from benchmarks.bench.tally import Tally, limited_by
 from benchmarks.bench.topics import Topics
 from benchmarks.bench.workload import Workload
@@ -65,7 +65,11 @@ def check(workload: Workload) -> None:
         ("load.record_size", 1 <= load.record_size <= 1 << 30, "from 1 to 1 GiB"),
         ("load.rate", load.rate >= 0, "at least 0"),
         ("load.ramp_to", load.ramp_to == 0 or load.rate > 0, "used with load.rate above 0"),
-        ("load.spike_rate", load.spike_rate == 0 or (load.rate > 0 and not load.ramp_to), "used with load.rate, no ramp"),
+        (
+            "load.spike_rate",
+            load.spike_rate == 0 or (load.rate > 0 and not load.ramp_to),
+            "used with load.rate, no ramp",
+        ),
         ("load.arrival", load.rate > 0 or load.arrival == "uniform", "uniform when load.rate is 0"),
         ("load.burst_interval_s", load.burst_interval_s > 0, "above 0"),
         ("load.keys", load.keys >= 1, "at least 1"),
@@ -98,7 +102,9 @@ def run(workload: Workload, target: Target, progress: Progress | None = None) ->
             created.extend(idle_topic)
             topics.create(idle_topic, workload.idle_partitions, workload.replication_factor, {})
         idle = IdleConnections(target.bootstrap, workload.idle_connections)
-        work = jobs(workload, target.bootstrap, target.client, names, mark.encode(), f"weir-bench-{mark}", client_cores())
+        work = jobs(
+            workload, target.bootstrap, target.client, names, mark.encode(), f"weir-bench-{mark}", client_cores()
+        )
         conductor = Conductor(workload, target, pids, tell)
         conductor.conduct(work)
         if dropped := idle.dropped():
@@ -272,7 +278,9 @@ class Conductor:
         late = max((second.late_ms for second in seconds), default=0.0)
         load = self._workload.load
         if load.rate and late > _LATE_MS:
-            out.append(f"the producers were up to {late:.0f} ms behind their schedule; latencies count from the schedule")
+            out.append(
+                f"the producers were up to {late:.0f} ms behind their schedule; latencies count from the schedule"
+            )
         if self._unacknowledged:
             out.append(f"{self._unacknowledged} records were not acknowledged within 30 s after the end")
         if self._unread:
@@ -285,7 +293,7 @@ class Conductor:
             out.append(f"records below {payload.STAMP.size} bytes carry no time: no end-to-end latency")
         return out
 
-    def result(self, where: environment.Environment, warnings: list[str]) -> Result:
+    def result(self, where: Environment, warnings: list[str]) -> Result:
         """The figures of the run that `conduct` has finished."""
         workload, tally, size = self._workload, self.tally, self._workload.load.record_size
         seconds = tally.within(0, self.seconds)

@@ -24,7 +24,7 @@ class Usage:
 
 
 def usage(pids: Iterable[int], *, switches: bool = False) -> Usage:
-    """What these processes have used so far; a process that has ended counts as nothing. Switches cost a file per thread."""
+    """What these processes have used; one that has ended counts as nothing. Switches cost a file per thread."""
     cpu_s, rss, count = 0.0, 0, 0
     for pid in pids:
         root = Path(f"/proc/{pid}")

@@ -38,7 +38,9 @@ class Progress:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._console.is_terminal:
             self._live.stop()
 
@@ -69,7 +71,11 @@ class Progress:
         for s in self._samples:
             row = [f"{s.at_s:.0f}", figures.rate(s.acked), figures.megabytes(s.acked_bytes)]
             row += [figures.ms(s.ack_p50_ms), figures.ms(s.ack_p99_ms)]
-            row += [figures.megabytes(s.read_bytes), f"{s.lag_records:,}", figures.ms(s.end_to_end_p99_ms)] if readers else []
+            row += (
+                [figures.megabytes(s.read_bytes), f"{s.lag_records:,}", figures.ms(s.end_to_end_p99_ms)]
+                if readers
+                else []
+            )
             row += [f"{s.server_cpu_s:.2f}", figures.size(s.server_rss), f"{s.client_cpu_s:.2f}", figures.ms(s.late_ms)]
             table.add_row(*row)
         return Group(head, table)
@@ -78,7 +84,8 @@ class Progress:
 def _latency_row(table: Table, name: str, latency: Latency | None) -> None:
     if latency is not None:
         table.add_row(
-            name, *(figures.ms(v) for v in (latency.p50, latency.p90, latency.p99, latency.p999, latency.p9999, latency.max))
+            name,
+            *(figures.ms(v) for v in (latency.p50, latency.p90, latency.p99, latency.p999, latency.p9999, latency.max)),
         )
 
 
@@ -86,14 +93,19 @@ def show(result: Result, console: Console) -> None:
     """Print the summary of one run."""
     where = result.environment
     console.print()
-    console.print(f"[bold]{result.workload.name}[/bold] on {where.broker or 'the broker'} at {result.bootstrap}, "
-                  f"{result.seconds:g} s measured", highlight=False)
+    console.print(
+        f"[bold]{result.workload.name}[/bold] on {where.broker or 'the broker'} at {result.bootstrap}, "
+        f"{result.seconds:g} s measured",
+        highlight=False,
+    )
     if result.workload.text:
         console.print(f"[dim]{result.workload.text}[/dim]", highlight=False)
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     facts.add_row("written", f"{figures.megabytes(result.bytes_per_s)}, {figures.rate(result.records_per_s)}")
     if result.workload.readers.groups:
-        facts.add_row("read", f"{figures.megabytes(result.read_bytes_per_s)} by {result.workload.readers.groups} groups")
+        facts.add_row(
+            "read", f"{figures.megabytes(result.read_bytes_per_s)} by {result.workload.readers.groups} groups"
+        )
     if result.commits:
         facts.add_row("offset commits", figures.rate(result.commits / result.seconds))
     if result.catch_up is not None:
@@ -123,8 +135,11 @@ def show(result: Result, console: Console) -> None:
         console.print(f"[red]error[/red] {name}: {count:,}", highlight=False)
     for warning in result.warnings:
         console.print(f"[yellow]note[/yellow] {warning}", highlight=False)
-    console.print(f"[dim]{where.machine}; client on CPUs {where.cpuset_client}, server on {where.cpuset_server or 'unknown'}[/dim]",
-                  highlight=False)
+    console.print(
+        f"[dim]{where.machine}; client on CPUs {where.cpuset_client}, "
+        f"server on {where.cpuset_server or 'unknown'}[/dim]",
+        highlight=False,
+    )
 
 
 def _server(facts: Table, result: Result) -> None:
@@ -139,7 +154,9 @@ def _server(facts: Table, result: Result) -> None:
     )
     if server.requests:
         asked = ", ".join(f"{count:,} {name}" for name, count in sorted(server.requests.items()) if count)
-        sent = ", ".join(f"{figures.size(count)} {name}" for name, count in sorted(server.request_bytes.items()) if count)
+        sent = ", ".join(
+            f"{figures.size(count)} {name}" for name, count in sorted(server.request_bytes.items()) if count
+        )
         facts.add_row("object store", f"{asked or 'no requests'}; {sent or 'no bytes'}")
     if server.dollars_per_gb is not None:
         prices = ", ".join(f"{name.replace('_', ' ')} ${price:g}" for name, price in server.prices.items())

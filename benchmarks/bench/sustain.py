@@ -37,7 +37,11 @@ class Search:
     @property
     def finished(self) -> bool:
         """Whether the answer, `good`, is close enough or no more runs are allowed."""
-        return self.runs >= self.most_runs or (self.good > 0 and self.bad / self.good <= 1 + self.precision) or self.rate < 1
+        return (
+            self.runs >= self.most_runs
+            or (self.good > 0 and self.bad / self.good <= 1 + self.precision)
+            or self.rate < 1
+        )
 
     def tried(self, sustained: bool) -> None:
         """Note the outcome of a run at `rate`, and choose the next rate."""
@@ -81,7 +85,12 @@ def judge(result: Result, bound_ms: float, metric: str = "p99") -> tuple[bool, s
 
 
 def sustain(
-    workload: Workload, target: Target, bound_ms: float, metric: str, start_rate: float, precision: float,
+    workload: Workload,
+    target: Target,
+    bound_ms: float,
+    metric: str,
+    start_rate: float,
+    precision: float,
     told: Callable[[Attempt], None],
 ) -> Result | None:
     """Search; the result of the best sustained run, or None when not even one record a second was."""

@@ -31,7 +31,7 @@ class Topics:
     def create(self, names: Sequence[str], partitions: int, replication: int, configs: Mapping[str, str]) -> None:
         """Create, then wait until every partition has a leader."""
         from confluent_kafka import KafkaException
-        from confluent_kafka.admin import NewTopic
+        from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
         wanted = [NewTopic(name, partitions, replication, config=dict(configs)) for name in names]
         for name, future in self._admin.create_topics(wanted, operation_timeout=60, request_timeout=90).items():
@@ -59,9 +59,10 @@ class Topics:
     def records(self, names: Sequence[str], partitions: int) -> int:
         """How many records the logs say they hold: the sum of their end offsets."""
         from confluent_kafka import KafkaException, TopicPartition
-        from confluent_kafka.admin import OffsetSpec
+        from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
-        wanted = {TopicPartition(name, p): OffsetSpec.latest() for name in names for p in range(partitions)}
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        wanted = {TopicPartition(name, p): latest for name in names for p in range(partitions)}
         total = 0
         for place, future in self._admin.list_offsets(wanted, request_timeout=60).items():
             try:
