@@ -74,7 +74,11 @@ def decode(text: str) -> Counts:
     from hdrh.histogram import HdrHistogram
 
     histogram = HdrHistogram.decode(text)
-    return {item.value_iterated_to: item.count_added_in_this_iter_step for item in histogram.get_recorded_iterator()}
+    lowest = histogram.get_lowest_equivalent_value
+    return {
+        lowest(item.value_iterated_to): item.count_added_in_this_iter_step
+        for item in histogram.get_recorded_iterator()
+    }
 
 
 def latency(counts: Mapping[int, int]) -> Latency | None:

@@ -205,8 +205,8 @@ def _doing(result: Result) -> str:
     if load.ramp_to:
         rate += f", growing to {load.ramp_to:,.0f}"
     text = (
-        f"{load.producers} producer{'s' if load.producers > 1 else ''} sent records of {load.record_size:,} bytes {rate} "
-        "to "
+        f"{load.producers} producer{'s' if load.producers > 1 else ''} sent records of {load.record_size:,} bytes "
+        f"{rate} to "
         f"{w.topics * w.partitions:,} partition{'s' if w.topics * w.partitions > 1 else ''} with acks={load.acks}, "
         f"linger {load.linger_ms:g} ms, batches up to {figures.size(load.batch_size)}, compression {load.codec}. "
     )

@@ -70,9 +70,9 @@ def _all_pids() -> list[int]:
 
 def _holds(pid: int, inodes: set[str]) -> bool:
     try:
-        for entry in os.scandir(f"/proc/{pid}/fd"):
+        for entry in os.listdir(f"/proc/{pid}/fd"):
             try:
-                if os.readlink(entry.path) in inodes:
+                if os.readlink(f"/proc/{pid}/fd/{entry}") in inodes:
                     return True
             except FileNotFoundError:
                 continue
