@@ -53,10 +53,25 @@ def build(values: dict[str, Any], changes: Mapping[str, Any], source: str) -> Wo
             if not isinstance(place, dict):
                 raise BenchError(f"{key}: {parent} is a value, not a table")
         place[last] = value
+    for table in (values.get("topic_configs"), *(_client(values, part) for part in ("load", "readers"))):
+        if isinstance(table, dict):
+            table.update({key: _text(value) for key, value in table.items()})
     try:
         return msgspec.convert(values, Workload)
     except msgspec.ValidationError as error:
         raise BenchError(f"{source}: {error}") from None
+
+
+def _client(values: dict[str, Any], part: str) -> Any:
+    found = values.get(part)
+    return found.get("client") if isinstance(found, dict) else None
+
+
+def _text(value: Any) -> Any:
+    """Settings of topics and clients are strings on the wire; `flush.messages = 1` is as good as "1"."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else value
 
 
 def parse_change(text: str) -> tuple[str, Any]:
