@@ -76,8 +76,7 @@ def decode(text: str) -> Counts:
     histogram = HdrHistogram.decode(text)
     lowest = histogram.get_lowest_equivalent_value
     return {
-        lowest(item.value_iterated_to): item.count_added_in_this_iter_step
-        for item in histogram.get_recorded_iterator()
+        lowest(item.value_iterated_to): item.count_added_in_this_iter_step for item in histogram.get_recorded_iterator()
     }
 
 

@@ -42,6 +42,7 @@ class Tick(msgspec.Struct, kw_only=True):
     errors: dict[str, int] = {}
     ack: dict[int, int] = {}  # us: records; only those due in the measured time
     late_ms: float = 0.0
+    own_late_ms: float = 0.0  # late although librdkafka's queue had room: the client's own doing
     read: int = 0
     read_bytes: int = 0
     read_by_group: dict[int, int] = {}

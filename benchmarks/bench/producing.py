@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks.bench import librdkafka, messages, payload
 from benchmarks.bench.histogram import quantise
+from benchmarks.bench.idle import allow_files
 from benchmarks.bench.schedule import Schedule, schedule
 
 WINDOW_BYTES = 48 << 20
@@ -51,30 +52,18 @@ def properties(job: messages.Job) -> dict[str, str]:
     return made | job.client | load.client
 
 
-class Stream:
-    """One producer with its pool of records, and what it has under way by topic and partition."""
+class Records:
+    """The pool of records of one process as librdkafka's structures, shared by its producers."""
 
-    def __init__(self, job: messages.Job, number: int, wake: int, owner: Producing) -> None:
+    def __init__(self, job: messages.Job) -> None:
         workload = job.workload
         load = workload.load
-        self._owner = owner
-        self._mark = job.mark
         run = 1 if load.rate else max(1, min(64, (16 << 10) // load.record_size))
-        self._pool = payload.build(load, workload.topics, workload.partitions, run, Random(f"{workload.seed}:{number}"))
-        self._stamped = workload.readers.groups > 0 and load.record_size >= payload.STAMP.size
-        self._single = workload.topics * workload.partitions == 1
-        self._next = 0
-        self.outstanding = 0
-        self._pending: dict[tuple[int, int], deque[list[int]]] = {
-            place: deque() for place in sorted(set(self._pool.places))
-        }
-        self._prepare()
-        self._ends = self._topic_ends()
-        self.client = librdkafka.Producer(properties(job), job.topics, self._delivered)
-        self.client.wake_through(wake)
-
-    def _prepare(self) -> None:
-        pool = self._pool
+        rng = Random(f"{workload.seed}:{job.number}")
+        self.pool = pool = payload.build(load, workload.topics, workload.partitions, run, rng)
+        self.stamped = workload.readers.groups > 0 and load.record_size >= payload.STAMP.size
+        self.single = workload.topics * workload.partitions == 1
+        self.places = sorted(set(pool.places))
         self._values = (ctypes.c_char * len(pool.values)).from_buffer(pool.values)
         start = ctypes.addressof(self._values)
         self._array = (librdkafka.Message * len(pool))()
@@ -86,24 +75,42 @@ class Stream:
                 key = ctypes.create_string_buffer(pool.keys[i], len(pool.keys[i]))
                 self._keys.append(key)
                 message.key, message.key_len = ctypes.addressof(key), len(pool.keys[i])
-        self._address = ctypes.addressof(self._array)
+        self.address = ctypes.addressof(self._array)
+        self.ends = self._topic_ends()
 
     def _topic_ends(self) -> list[int] | None:
         """For each record of the pool, where the run of records of its topic ends; None with one topic."""
-        places = self._pool.places
-        if len({topic for topic, _ in places}) == 1:
+        places = self.pool.places
+        if len({topic for topic, _ in self.places}) == 1:
             return None
         ends = [len(places)] * len(places)
         for i in range(len(places) - 2, -1, -1):
             ends[i] = ends[i + 1] if places[i][0] == places[i + 1][0] else i + 1
         return ends
 
+
+class Stream:
+    """One producer, and what it has under way by topic and partition."""
+
+    def __init__(self, job: messages.Job, number: int, records: Records, owner: Producing) -> None:
+        self._owner = owner
+        self._mark = job.mark
+        self._records = records
+        self._pool = records.pool
+        # producers begin at different records, and so at different partitions
+        self._next = Random(f"{job.workload.seed}:start:{number}").randrange(len(records.pool))
+        self.outstanding = 0
+        self._pending: dict[tuple[int, int], deque[list[int]]] = {place: deque() for place in records.places}
+        self.client = librdkafka.Producer(properties(job), job.topics, self._delivered)
+        self.wake = librdkafka.eventfd()
+        self.client.wake_through(self.wake)
+
     def send(self, count: int, due_ns: int) -> int:
         """Hand over records of one due moment; how many were taken, fewer when librdkafka's queue is full."""
         taken = 0
         while taken < count:
             first = self._next
-            end = len(self._pool) if self._ends is None else self._ends[first]
+            end = len(self._pool) if self._records.ends is None else self._records.ends[first]
             wanted = min(count - taken, end - first)
             got = self._hand_over(first, wanted, due_ns)
             taken += got
@@ -116,17 +123,17 @@ class Stream:
     def _hand_over(self, first: int, count: int, due_ns: int) -> int:
         pool = self._pool
         topic, partition = pool.places[first]
-        flags = librdkafka.COPY if self._stamped else 0
-        if self._stamped:
+        flags = librdkafka.COPY if self._records.stamped else 0
+        if self._records.stamped:
             payload.STAMP.pack_into(pool.values, first * pool.size, self._mark, due_ns)
-        address = self._address + first * ctypes.sizeof(librdkafka.Message)
-        if self._single:
+        address = self._records.address + first * ctypes.sizeof(librdkafka.Message)
+        if self._records.single:
             got = self.client.send(topic, partition, flags, address, count)
         else:
             got = self.client.send(topic, librdkafka.UNASSIGNED, flags | librdkafka.PARTITION, address, count)
-        if self._stamped:
+        if self._records.stamped:
             payload.STAMP.pack_into(pool.values, first * pool.size, bytes(8), 0)
-        if self._single:
+        if self._records.single:
             if got:
                 self._pending[topic, partition].append([due_ns, got])
             return got
@@ -162,13 +169,18 @@ class Producing:
         self._pipe = pipe
         self._control = control
         self._load = job.workload.load
-        self._wake = librdkafka.eventfd()
-        self._streams = [Stream(job, number, self._wake, self) for number in job.members]
+        allow_files(4 * len(job.members))
+        self._ready = select.epoll()  # of the producers that have events; first, as select() takes low numbers only
+        records = Records(job)
+        self._streams = [Stream(job, number, records, self) for number in job.members]
+        self._by_wake = {stream.wake: stream for stream in self._streams}
+        for wake in self._by_wake:
+            self._ready.register(wake, select.EPOLLIN)
         self._turn = 0
         self._now_ns = 0
         self._start_ns = self._end_ns = 0
         many = len(self._streams)
-        self._shortest_s = max(0.0002, 5e-6 * many)
+        self._shortest_s = 0.0002
         self._window = max(1, min(WINDOW_RECORDS, WINDOW_BYTES // self._load.record_size) // many)
 
     def settled(self, due_ns: int, count: int, error: int) -> None:
@@ -202,10 +214,15 @@ class Producing:
 
     def _poll(self) -> None:
         self._now_ns = time.monotonic_ns()
-        for stream in self._streams:
-            if stream.outstanding:
-                stream.client.poll()
+        for wake, _ in self._ready.poll(0):
+            try:
+                os.read(wake, 8)
+            except BlockingIOError:
+                continue
+            self._by_wake[wake].client.poll()
         if self._now_ns >= self._collector.next_ns:
+            for stream in self._streams:
+                stream.client.poll()
             self._end_ns = self._control[messages.END]
             self._client_errors()
             self._collector.flush(self._now_ns)
@@ -219,11 +236,7 @@ class Producing:
 
     def _wait(self, seconds: float) -> None:
         """Until events arrive, but no longer than this."""
-        if select.select((self._wake,), (), (), seconds)[0]:
-            try:
-                os.read(self._wake, 8)
-            except BlockingIOError:
-                return
+        select.select((self._ready,), (), (), seconds)
 
     def _on_schedule(self) -> None:
         load = self._load
@@ -254,10 +267,11 @@ class Producing:
                 sent += taken
                 handed += taken
                 full = taken < count
-            if sent < due:
-                tick.late_ms = max(tick.late_ms, (at_s - planned.due(sent)) * 1000)
-            elif handed:
-                tick.late_ms = max(tick.late_ms, (at_s - first_s) * 1000)
+            if sent < due or handed:
+                late_ms = (at_s - (planned.due(sent) if sent < due else first_s)) * 1000
+                tick.late_ms = max(tick.late_ms, late_ms)
+                if not full:
+                    tick.own_late_ms = max(tick.own_late_ms, late_ms)
             self._poll()
             if full:
                 self._wait(0.005)

@@ -11,6 +11,7 @@ from benchmarks.bench.server import Usage
 
 _CLIENT_FULL = 0.9
 _RATE_REACHED = 0.98
+_BEHIND_MS = 100.0
 
 
 @dataclass(slots=True)
@@ -26,6 +27,7 @@ class Second:
     cpu_s: float = 0.0
     busiest_thread_s: float = 0.0
     late_ms: float = 0.0
+    own_late_ms: float = 0.0
     ack: Counts = field(default_factory=dict)
     end_to_end: Counts = field(default_factory=dict)
     commit: Counts = field(default_factory=dict)
@@ -56,6 +58,7 @@ class Tally:
         second.cpu_s += tick.cpu_s
         second.busiest_thread_s = max(second.busiest_thread_s, tick.busiest_thread_s)
         second.late_ms = max(second.late_ms, tick.late_ms)
+        second.own_late_ms = max(second.own_late_ms, tick.own_late_ms)
         add(second.ack, tick.ack)
         add(second.end_to_end, tick.end_to_end)
         add(second.commit, tick.commit)
@@ -116,7 +119,8 @@ class Tally:
 
 def limited_by(seconds: list[Second], wanted: float, client_cores: int) -> str:
     """What kept a run from being faster: "rate" when the wanted records were all acknowledged in time, "client" when
-    one of its threads, or all its CPUs together, were busy nine tenths of the time, else "broker". `wanted` is how many
+    one of its threads, or all its CPUs together, were busy nine tenths of the time, or when it fell behind its schedule
+    by itself in most seconds (the machine is too busy for it), else "broker". `wanted` is how many
     records were to be acknowledged in these seconds; 0: as many as possible."""
     if not seconds:
         return "broker"
@@ -125,4 +129,5 @@ def limited_by(seconds: list[Second], wanted: float, client_cores: int) -> str:
         return "rate"
     busiest = sum(second.busiest_thread_s for second in seconds) / len(seconds)
     whole = sum(second.cpu_s for second in seconds) / len(seconds) / max(1, client_cores)
-    return "client" if max(busiest, whole) >= _CLIENT_FULL else "broker"
+    behind = sum(second.own_late_ms >= _BEHIND_MS for second in seconds) > len(seconds) / 2
+    return "client" if behind or max(busiest, whole) >= _CLIENT_FULL else "broker"
