@@ -252,7 +252,9 @@ def show_profile(profile: Annotated[str, typer.Argument(help="A profile's name."
 
 
 MATRICES = Path(__file__).resolve().parent.parent / "matrices"
-RESULTS = Path(__file__).resolve().parent.parent / "results"
+_TREE = Path(__file__).resolve().parent.parent
+RESULTS = _TREE / "results" if (_TREE.parent / "pyproject.toml").is_file() else Path("results")
+"""Tracked results: in the checkout that this runs from, else in a folder of the working directory."""
 
 
 def _measure(
@@ -324,6 +326,7 @@ def run_matrix(
     file: Annotated[Path, typer.Argument(help="The cases.")] = MATRICES / "versus-kafka.toml",
     only: Annotated[str, typer.Option("--only", help="Cases by name, with * for anything.")] = "*",
     rounds: Annotated[int, typer.Option(help="Instead of the file's number.")] = 0,
+    changes: Annotated[list[str] | None, typer.Option("--set", "-s", help="Any key, for every case.")] = None,
     cpus: Cpus = "",
     server_cpus: Annotated[str, typer.Option("--server-cpus", help="Bind the brokers to these CPUs.")] = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The table; else results/MACHINE/NAME.json.")] = None,
@@ -334,7 +337,9 @@ def run_matrix(
         from benchmarks.bench import matrix as matrices
         from benchmarks.bench.environment import machine, machine_kind
 
-        cases, plans = matrices.load(file, only)
+        from benchmarks.bench.profiles import parse_change
+
+        cases, plans = matrices.load(file, only, dict(parse_change(text) for text in changes or []))
         name = name or cases.name
         out = out or RESULTS / machine_kind(machine()) / f"{name}.json"
         out.parent.mkdir(parents=True, exist_ok=True)

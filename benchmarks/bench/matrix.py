@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,14 @@ def _decode(path: Path, kind: Any) -> Any:
         raise BenchError(f"{path}: {error}") from None
 
 
-def load(path: Path, only: str = "*") -> tuple[MatrixFile, list[Plan]]:
-    """The matrix and the plans of the cases whose name matches."""
+def load(path: Path, only: str = "*", changed: Mapping[str, Any] | None = None) -> tuple[MatrixFile, list[Plan]]:
+    """The matrix and the plans of the cases whose name matches; `changed` wins over what the file says."""
     matrix: MatrixFile = _decode(path, MatrixFile)
     plans = []
     for case in matrix.case:
         if not fnmatch.fnmatchcase(case.name, only):
             continue
-        changes = {**matrix.set, **case.set}
+        changes = {**matrix.set, **case.set, **(changed or {})}
         source = f"{path}, case {case.name}"
         if case.profile:
             workload = profiles.load(profiles.locate(case.profile), changes)

@@ -112,6 +112,7 @@ def test_what_limits_a_run() -> None:
     assert limited_by(lazy, 400, 1) == "broker"
     assert limited_by(lazy, 0, 1) == "broker"
     assert limited_by([Second(acked=100, cpu_s=1.2, busiest_thread_s=0.95)] * 3, 400, 2) == "client"
+    assert limited_by([Second(acked=100, own_late_ms=500.0)] * 3, 400, 2) == "client"
     assert limited_by([Second(acked=100, cpu_s=0.95, busiest_thread_s=0.5)] * 3, 0, 1) == "client"
 
 
