@@ -336,7 +336,6 @@ def run_matrix(
     with reported():
         from benchmarks.bench import matrix as matrices
         from benchmarks.bench.environment import machine, machine_kind
-
         from benchmarks.bench.profiles import parse_change
 
         cases, plans = matrices.load(file, only, dict(parse_change(text) for text in changes or []))

@@ -102,7 +102,14 @@ def before() -> Before:
     return Before(os.getloadavg()[0], loop_ns(), cpu_clock())
 
 
-def environment(noted: Before, broker: str, pids: tuple[int, ...]) -> Environment:
+def others_share(first: Clock, last: Clock, ours_s: float) -> float:
+    """The share of all CPUs' time between two moments that was used by others than those who used `ours_s`. Pure."""
+    total = max(1, last.total - first.total)
+    busy = total - (last.idle - first.idle)
+    return round(max(0.0, busy - ours_s * os.sysconf("SC_CLK_TCK")) / total, 4)
+
+
+def environment(noted: Before, broker: str, pids: tuple[int, ...], others: float = 0.0) -> Environment:
     """The environment of a run that has just ended."""
     clock = cpu_clock()
     total = max(1, clock.total - noted.clock.total)
@@ -120,4 +127,5 @@ def environment(noted: Before, broker: str, pids: tuple[int, ...]) -> Environmen
         load_before=round(noted.load, 2),
         python_loop_ns=max(noted.loop_ns, loop_ns()),
         steal_share=round((clock.stolen - noted.clock.stolen) / total, 4),
+        others_share=others,
     )

@@ -266,6 +266,7 @@ def environment(where: Environment) -> str:
         ("CPUs of the server", where.cpuset_server or "unknown"),
         ("load average before", f"{where.load_before:g}"),
         ("calibration, ns per turn of an empty loop", f"{where.python_loop_ns:g}"),
+        ("CPU used by other processes", f"{where.others_share:.0%}"),
         ("CPU taken by other guests", f"{where.steal_share:.2%}"),
     ]
     rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>" for name, value in facts)

@@ -93,6 +93,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     load_before: float
     python_loop_ns: float  # calibration: ns per turn of an empty counting loop, before and after
     steal_share: float
+    others_share: float = 0.0  # of the CPU time while measuring, used by neither the broker nor the clients
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):

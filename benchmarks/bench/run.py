@@ -112,7 +112,8 @@ def run(workload: Workload, target: Target, progress: Progress | None = None) ->
         warnings.extend(_lost(topics, names, workload, conductor))
         warnings.extend(conductor.warnings())
         broker = target.name or _broker_name(pids)
-        return conductor.result(environment.environment(noted, broker, pids), warnings)
+        where = environment.environment(noted, broker, pids, conductor.others_share())
+        return conductor.result(where, warnings)
     finally:
         if idle is not None:
             idle.close()
@@ -182,6 +183,7 @@ class Conductor:
             self._tell("warming up", None)
             self._until(lambda: time.monotonic_ns() >= self._start_ns)
             self._before = server.usage(self._pids, switches=True)
+            self._clock_before, self._own_before_s = environment.cpu_clock(), time.process_time()
             self._store_before = self._store_use()
             self._started_at = datetime.now(UTC)
             self._tell("measuring", None)
@@ -189,6 +191,7 @@ class Conductor:
                 self._catch_up()
             self._until(lambda: time.monotonic_ns() >= self._end_ns)
             self._after = server.usage(self._pids, switches=True)
+            self._clock_after, self._own_after_s = environment.cpu_clock(), time.process_time()
             self._store_after = self._store_use()
             self._tell("waiting for the last acknowledgements", None)
             self._until(lambda: clients.done("produce"))
@@ -271,6 +274,12 @@ class Conductor:
         """Whole seconds measured."""
         return max(1, round((self._end_ns - self._start_ns) / _NS))
 
+    def others_share(self) -> float:
+        """How much of the machine others used while measuring."""
+        clients_s = sum(second.cpu_s for second in self.tally.within(0, self.seconds))
+        ours_s = clients_s + self._after.cpu_s - self._before.cpu_s + self._own_after_s - self._own_before_s
+        return environment.others_share(self._clock_before, self._clock_after, ours_s)
+
     def warnings(self) -> list[str]:
         """What makes the figures doubtful."""
         out = list(self._notes)
@@ -305,6 +314,8 @@ class Conductor:
             end_to_end = {}  # it would say how long the gate was shut
         due = sum(second.due for second in seconds)
         limit = limited_by(seconds, due if workload.load.rate else 0, client_cores())
+        if where.others_share > 0.1 and (self._pids or where.others_share > 0.5):
+            warnings.append(f"other processes used {where.others_share:.0%} of the machine's CPU time meanwhile")
         if where.steal_share > 0.02:
             warnings.append(f"{where.steal_share:.0%} of the CPU time was taken by other guests of the host")
         return Result(
