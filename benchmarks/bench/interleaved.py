@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import socket
+import statistics
 import subprocess
 import tempfile
 import time
@@ -148,6 +149,7 @@ class Interleaved:
         self._say = say
         self._started: dict[str, Started] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="weir-bench-")
+        self._others: list[float] = []
         self._startups: dict[str, list[Started]] = {}
 
     def __enter__(self) -> Interleaved:
@@ -196,6 +198,7 @@ class Interleaved:
         gathered.failures.extend(lost)
         gathered.figures.append(figures_of(result))
         gathered.limits.append(result.limited_by)
+        self._others.append(result.environment.others_share)
         return result
 
     def measure(
@@ -234,7 +237,8 @@ class Interleaved:
             cases.append(plan.case)
             rows.extend(self._rows(plan.case, gathered, rounds))
             pids = tuple(pid for broker in self._brokers for pid in self._target(broker).server_pids())
-            where = environment.environment(noted, ", ".join(b.name for b in self._brokers), pids)
+            others = statistics.median(self._others) if self._others else 0.0
+            where = environment.environment(noted, ", ".join(b.name for b in self._brokers), pids, others)
             table = Table(
                 name=name,
                 text=text,

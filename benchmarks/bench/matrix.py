@@ -23,6 +23,7 @@ class CaseFile(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     name: str
     text: str = ""
     section: str = ""
+    x: float | None = None
     profile: str = ""
     set: dict[str, Any] = {}
     goals: dict[str, dict[str, float]] = {}
@@ -75,7 +76,7 @@ def load(path: Path, only: str = "*", changed: Mapping[str, Any] | None = None) 
             broker: {**matrix.goals.get(broker, {}), **case.goals.get(broker, {})}
             for broker in sorted({*matrix.goals, *case.goals})
         }
-        plans.append(Plan(Case(name=case.name, text=case.text, section=case.section, goals=goals), workload))
+        plans.append(Plan(Case(name=case.name, text=case.text, section=case.section, x=case.x, goals=goals), workload))
     return matrix, plans
 
 

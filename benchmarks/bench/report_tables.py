@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
+import math
 
 from benchmarks.bench import figures, noise
-from benchmarks.bench.charts import Bar, bars
+from benchmarks.bench.charts import Bar, Line, bars, lines
+from benchmarks.bench.charts import number as axis_number
 from benchmarks.bench.comparison import METRICS, goal_of, shown
 from benchmarks.bench.table import Case, Row, Table
 
@@ -42,7 +44,8 @@ def section(table: Table) -> str:
     for name in names:
         cases = [case for case in table.cases if case.section == name]
         out.append(f"<h3>{_SECTIONS.get(name, name.capitalize())}</h3>")
-        charts = [_bars(table, cases, metric) for metric in _DRAWN.get(name, _ANY)]
+        draw = _curve if len(cases) > 2 and all(case.x is not None for case in cases) else _bars
+        charts = [draw(table, cases, metric) for metric in _DRAWN.get(name, _ANY)]
         out.append(f'<div class="charts">{"".join(charts)}</div>')
         out.extend(_case(table, case) for case in cases)
     return "\n".join(out)
@@ -105,6 +108,23 @@ def _bars(table: Table, cases: list[Case], metric: str) -> str:
         if group:
             groups.append((case.name, group))
     return bars(groups, f"{METRICS.get(metric, metric)} ({_BETTER[metric in noise.HIGHER_IS_BETTER]})")
+
+
+def _curve(table: Table, cases: list[Case], metric: str) -> str:
+    """The figure over the cases' places, in powers of ten on both axes."""
+    drawn = []
+    for number, broker in enumerate(table.brokers):
+        points = []
+        for case in sorted(cases, key=lambda each: each.x or 0.0):
+            row = table.row(case.name, broker)
+            found = row.figures.get(metric) if row else None
+            if found is not None and case.x:
+                points.append((math.log10(case.x), found.median))
+        if points:
+            drawn.append(Line(broker, points, number))
+    ticks = [(math.log10(case.x), axis_number(case.x)) for case in cases if case.x]
+    label = f"{METRICS.get(metric, metric)} ({_BETTER[metric in noise.HIGHER_IS_BETTER]})"
+    return lines(drawn, x_label=cases[0].section, y_label=label, log_y=True, x_ticks=ticks)
 
 
 def _case(table: Table, case: Case) -> str:

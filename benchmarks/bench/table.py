@@ -46,6 +46,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     text: str = ""
     section: str = ""
+    x: float | None = None  # with a section's other cases, a place on a curve: partitions, connections, bytes
     goals: dict[str, dict[str, float]] = {}
 
 

@@ -58,6 +58,7 @@ def test_the_matrix_file_is_right() -> None:
     assert len(plans) == len({plan.case.name for plan in plans}) >= 17
     assert file.rounds == 5
     assert len(matrix.load(Path("benchmarks/matrices/versus-kafka.toml"), "ack-*")[1]) == 4
+    assert all(plan.case.x for plan in matrix.load(Path("benchmarks/matrices/curves.toml"))[1])
     brokers = matrix.load_brokers(Path("benchmarks/matrices/brokers.toml"))
     assert [broker.name for broker in brokers] == ["weir", "kafka", "kafka-sync"]
     parsed = matrix.parse_broker("k=127.0.0.1:9092,pid=4,topic.flush.messages=1")
