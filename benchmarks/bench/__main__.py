@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.bench.cli import app
+if __name__ == "__main__":  # client processes load this module, too, and need none of the commands
+    from benchmarks.bench.cli import app
 
-if __name__ == "__main__":
     app(prog_name="weir bench")

@@ -24,8 +24,9 @@ import msgspec
 from benchmarks.bench import environment, noise, server
 from benchmarks.bench.errors import BenchError
 from benchmarks.bench.result import Result
-from benchmarks.bench.run import Target, run
+from benchmarks.bench.run import run
 from benchmarks.bench.table import Case, Row, Table, figures_of
+from benchmarks.bench.target import Target
 from benchmarks.bench.workload import Workload
 
 

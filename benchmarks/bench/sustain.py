@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from benchmarks.bench.result import Result
-from benchmarks.bench.run import Target
 from benchmarks.bench.run import run as run_workload
+from benchmarks.bench.target import Target
 from benchmarks.bench.workload import Workload
 
 _DUE_SHARE = 0.99
