@@ -192,7 +192,10 @@ class Conductor:
         if workload.backlog.bytes:
             end_to_end = {}  # it would say how long the gate was shut
         due = sum(second.due for second in seconds)
-        limit = limited_by(seconds, due if workload.load.rate else 0, client_cores())
+        if self._opened_s is None:
+            limit = limited_by(seconds, due if workload.load.rate else 0, client_cores())
+        else:  # what kept the readers from catching up faster
+            limit = limited_by(tally.within(int(self._opened_s), self.seconds), 0, client_cores())
         if where.others_share > 0.1 and (self._pids or where.others_share > 0.5):
             warnings.append(f"other processes used {where.others_share:.0%} of the machine's CPU time meanwhile")
         if where.steal_share > 0.02:

@@ -20,6 +20,7 @@ from benchmarks.bench import librdkafka, messages, payload
 from benchmarks.bench.histogram import quantise
 from benchmarks.bench.idle import allow_files
 from benchmarks.bench.schedule import Schedule, schedule
+from benchmarks.bench.workload import Workload
 
 WINDOW_BYTES = 48 << 20
 WINDOW_RECORDS = 200_000
@@ -50,6 +51,13 @@ def properties(job: messages.Job) -> dict[str, str]:
         "log_level": "0",
     }
     return made | job.client | load.client
+
+
+def window_bytes(workload: Workload) -> int:
+    """How much one process keeps in flight at full speed: twice what its requests can carry, from 8 to 48 MiB. Pure."""
+    load = workload.load
+    carried = load.max_in_flight * load.batch_size * workload.topics * workload.partitions
+    return min(WINDOW_BYTES, max(WINDOW_BYTES // 6, 2 * carried))
 
 
 class Records:
@@ -181,7 +189,7 @@ class Producing:
         self._start_ns = self._end_ns = 0
         many = len(self._streams)
         self._shortest_s = 0.0002
-        self._window = max(1, min(WINDOW_RECORDS, WINDOW_BYTES // self._load.record_size) // many)
+        self._window = max(1, min(WINDOW_RECORDS, window_bytes(job.workload) // self._load.record_size) // many)
 
     def settled(self, due_ns: int, count: int, error: int) -> None:
         """Some records due at one moment were acknowledged, or not."""

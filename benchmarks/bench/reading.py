@@ -52,7 +52,6 @@ class Member(threading.Thread):
         self.stopping = threading.Event()
         self.failure: str | None = None
         self._reset()
-        self._offsets: dict[tuple[str, int], int] = {}
         self._asked: deque[int] = deque()  # when each commit was asked for that is not answered
         self._consumer = self._connect()
 
@@ -133,49 +132,31 @@ class Member(threading.Thread):
     def _handle(self, first: Any) -> None:
         if first is None:
             return
-        rest = self._consumer.consume(_BATCH, 0)
+        messages_read = self._consumer.consume(_BATCH, 0)
         now_ns = time.monotonic_ns()
-        rest.append(first)
-        mark = self._job.mark
+        messages_read.append(first)
+        values = [message.value() for message in messages_read if message.error() is None]
+        mark, stamped = self._job.mark, payload.STAMP.size
         start_ns, end_ns = self._control[messages.START], self._control[messages.END]
-        count = size = 0
-        latencies: list[int] = []
-        offsets = self._offsets
-        stamped = payload.STAMP.size
-        last: dict[int, Any] = {}
         with self._lock:
-            for message in rest:
-                value = message.value()
-                if value is None or message.error() is not None:
-                    if message.error() is not None:
-                        self._count(message.error().name())
-                    continue
-                count += 1
-                size += len(value)
+            self._read += len(values)
+            self._bytes += sum(map(len, values))
+            for value in values:
                 if value.startswith(mark) and len(value) >= stamped:
                     due_ns = payload.STAMP.unpack_from(value)[1]
                     if start_ns and start_ns <= due_ns < end_ns:
-                        latencies.append(now_ns - due_ns)
-                last[message.partition()] = message
-            for us in map(quantise, (each // 1000 for each in latencies)):
-                self._end_to_end[us] = self._end_to_end.get(us, 0) + 1
-            self._read += count
-            self._bytes += size
-        if len(self._job.topics) == 1:
-            for message in last.values():
-                offsets[message.topic(), message.partition()] = message.offset() + 1
-        else:
-            for message in rest:
-                if message.error() is None:
-                    key = message.topic(), message.partition()
-                    offsets[key] = max(offsets.get(key, 0), message.offset() + 1)
+                        us = quantise((now_ns - due_ns) // 1000)
+                        self._end_to_end[us] = self._end_to_end.get(us, 0) + 1
+            if len(values) < len(messages_read):
+                for message in messages_read:
+                    if message.error() is not None:
+                        self._count(message.error().name())
 
     def _commit_offsets(self) -> None:
-        from confluent_kafka import TopicPartition
-
-        if not self._offsets:
+        held = self._consumer.assignment()
+        positions = [each for each in self._consumer.position(held) if each.offset >= 0]
+        if not positions:
             return
-        positions = [TopicPartition(topic, partition, offset) for (topic, partition), offset in self._offsets.items()]
         alone = self._job.workload.readers.membership == "none"
         for part in [[each] for each in positions] if alone else [positions]:
             if len(self._asked) >= 10_000:  # the broker does not answer: more would only pile up

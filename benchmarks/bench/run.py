@@ -88,7 +88,10 @@ def _lost(topics: Topics, names: tuple[str, ...], workload: Workload, conductor:
     """Whether the logs hold fewer records than were acknowledged. Retention may have dropped none of the ends."""
     if workload.load.acks == "0":
         return []
-    held = topics.records(names, workload.partitions)
+    try:
+        held = topics.records(names, workload.partitions)
+    except BenchError as error:
+        return [f"what the logs hold could not be asked: {error}"]
     acked = conductor.tally.acked_total
     if held < acked:
         return [f"LOST: {acked} records were acknowledged, the logs end at {held}"]

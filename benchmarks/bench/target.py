@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 from benchmarks.bench import server
+from benchmarks.bench.errors import BenchError
 from benchmarks.bench.prices import DEFAULT
 
 
@@ -23,6 +25,9 @@ class Target:
     def server_pids(self) -> tuple[int, ...]:
         """The broker's processes."""
         if self.pids:
+            for pid in self.pids:
+                if not os.path.exists(f"/proc/{pid}"):
+                    raise BenchError(f"--server-pid {pid}: there is no such process")
             return self.pids
         found: set[int] = set()
         for address in self.bootstrap.split(","):
