@@ -72,6 +72,7 @@ class CatchUp(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     read_bytes_per_s: float
     complete: bool
+    server_cpu_s: float = 0.0  # of the broker, while the groups caught up
     ack_before: Latency | None = None
     ack_during: Latency | None = None
 
@@ -92,6 +93,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     load_before: float
     python_loop_ns: float  # calibration: ns per turn of an empty counting loop, before and after
     steal_share: float
+    others_share: float = 0.0  # of the CPU time while measuring, used by neither the broker nor the clients
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +115,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     read_bytes_per_s: float
     ack: Latency | None
     end_to_end: Latency | None
+    commits: int = 0  # offset commits answered
+    commit: Latency | None = None
     catch_up: CatchUp | None = None
     server: Server | None = None
     errors: dict[str, int] = {}

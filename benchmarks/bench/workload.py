@@ -18,6 +18,7 @@ class Load(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True
     processes: int = 0  # client processes they are spread over; 0: as many as it takes, at most the cores
     rate: float = 0.0  # records per second over all producers; 0: as fast as the brokers take them
     ramp_to: float = 0.0  # the rate reached at the end by linear growth; 0: constant
+    spike_rate: float = 0.0  # the rate in the middle third of the measured time; 0: none
     arrival: Literal["uniform", "poisson", "burst"] = "uniform"
     burst_interval_s: float = 60.0  # for "burst": all records of an interval are due at its start
     record_size: int = 1024
@@ -40,6 +41,7 @@ class Readers(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     consumers: int = 1  # in each group
     processes: int = 0
     commit_interval_s: float = 5.0  # 0: never
+    membership: Literal["group", "none"] = "group"  # none: fixed partitions, each committed in a request of its own
     start: Literal["latest", "earliest"] = "latest"
     client: dict[str, str] = {}
 
@@ -49,6 +51,7 @@ class Backlog(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
 
     bytes: int = 0  # 0: no such phase
     limit_s: float = 600.0  # catch-up is given up after this long
+    produce_during: bool = True  # false: the producers stop once the backlog is there
 
 
 class Workload(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):

@@ -1,0 +1,41 @@
+"""The search for the highest sustainable rate, on brokers whose limit is known."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.bench.sustain import Search
+
+
+@given(limit=st.floats(200, 5e6), start=st.floats(100, 1e5))
+def test_the_limit_is_found(limit: float, start: float) -> None:
+    search = Search(start, precision=0.05, most_runs=200)
+    while not search.finished:
+        search.tried(search.rate <= limit)
+    assert limit / 1.05 <= search.good <= limit
+
+
+def test_one_bad_run_is_tried_again() -> None:
+    search = Search(1000.0)
+    search.tried(False)
+    assert search.rate == 1000.0
+    search.tried(True)
+    assert search.good == 1000.0
+    assert search.rate == 2000.0
+
+
+def test_runs_are_bounded() -> None:
+    search = Search(1000.0, most_runs=7)
+    while not search.finished:
+        search.tried(True)
+    assert search.runs == 7
+
+
+def test_a_broker_that_sustains_nothing_ends_the_search() -> None:
+    search = Search(1000.0, most_runs=100)
+    while not search.finished:
+        search.tried(False)
+    assert search.good == pytest.approx(0.0)
+    assert search.runs < 20
