@@ -1,4 +1,4 @@
-"""The simulated metadata database: the real SQLite adapter in memory, behind commits that are refused or unknown.
+"""The simulated metadata database: the real SQLite adapter in memory, behind outages and lost or refused commits.
 
 A `MetadataFile` outlives its processes, as a database file with synchronous=FULL does: a transaction is there whole or
 not at all. `client()` gives one process its `Database`. Each command runs in one instant of virtual time; a kill may
@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from s3stream.errors import OutcomeUnknown, Retry
+from s3stream.errors import OutcomeUnknown, Retry, StreamError
 from s3stream.meta.sqlite import InlineRunner, SqliteDatabase
 from s3stream.ports import Clock, Tx
 from tests.simulation.errors import NotSimulated
@@ -29,8 +29,10 @@ class DatabaseSettings:
 
     latency_min_s: float = 0.0005
     latency_max_s: float = 0.005
-    conflict_share: float = 0.0  # rolled back: Retry
+    conflict_share: float = 0.0  # run and rolled back, as by a serialization failure: Retry
+    lost_before_commit_share: float = 0.0  # the connection breaks before the commit: rolled back, outcome unknown
     unknown_commit_share: float = 0.0  # committed, but the answer is lost
+    request_timeout_s: float = 5.0
 
 
 class MetadataFile:
@@ -50,9 +52,21 @@ class MetadataFile:
         self.fired = fired
         self.settings = settings if settings is not None else DatabaseSettings()
         self.database = SqliteDatabase(":memory:", InlineRunner(), clock.now_ms)
+        self._down_until_s = 0.0
 
     def client(self) -> SimulatedDatabase:
         return SimulatedDatabase(self)
+
+    def go_down(self, duration_s: float) -> None:
+        """Answer nothing for a while: each call ends by its time-out, and nothing is applied."""
+        self._down_until_s = max(self._down_until_s, self.loop.time() + duration_s)
+
+    def end_troubles(self) -> None:
+        self.settings = DatabaseSettings()
+        self._down_until_s = 0.0
+
+    def down(self) -> bool:
+        return self.loop.time() < self._down_until_s
 
     def forget(self) -> None:
         """Drop the content; the world is over."""
@@ -68,6 +82,14 @@ class MetadataFile:
         return await self.database.transact(_query, sql, *args)
 
 
+async def _then_roll_back(
+    tx: Tx, command: Callable[..., Coroutine[Any, Any, Any]], args: Sequence[Any], error: StreamError
+) -> None:
+    """The command does all of its work, and then the transaction ends without a commit."""
+    await command(tx, *args)
+    raise error
+
+
 async def _query(tx: Tx, sql: str, *args: Any) -> list[tuple[Any, ...]]:
     return await tx.fetch(sql, *args)
 
@@ -77,33 +99,54 @@ class SimulatedDatabase:
 
     def __init__(self, file: MetadataFile) -> None:
         self._file = file
+        self._unsettled: set[str] = set()  # commands whose last commit is unknown to the caller; never iterated
 
     async def transact(self, command: Callable[..., Coroutine[Any, Any, _T]], *args: Any) -> _T:
         file = self._file
         settings = file.settings
-        await self._wait()
-        if file.rng.random() < settings.conflict_share:
+        name = command.__qualname__
+        await self._reach()
+        fate = file.rng.random()
+        if fate < settings.conflict_share:
             file.fired["metadata: transaction refused"] += 1
-            raise Retry("database is locked")
+            await file.database.transact(_then_roll_back, command, args, Retry("serialization failure"))
+        elif fate < settings.conflict_share + settings.lost_before_commit_share:
+            file.fired["metadata: connection lost before commit"] += 1
+            self._unsettled.add(name)
+            lost = OutcomeUnknown("connection lost before the commit")
+            await file.database.transact(_then_roll_back, command, args, lost)
         result = await file.database.transact(command, *args)
-        file.loop.trace.add(f"  metadata {command.__qualname__}")
+        file.loop.trace.add(f"  metadata {name}")
         await self._wait()
         if file.rng.random() < settings.unknown_commit_share:
             file.fired["metadata: commit unknown"] += 1
+            self._unsettled.add(name)
             raise OutcomeUnknown("connection lost during commit")
+        if name in self._unsettled:
+            self._unsettled.discard(name)
+            file.fired["rare: unknown commit settled by a repeat"] += 1
         return result
 
     async def migrate(self, package: str, migrations: Sequence[str]) -> None:
-        await self._wait()
+        await self._reach()
         await self._file.database.migrate(package, migrations)
         await self._wait()
 
     async def now_ms(self) -> int:
-        await self._wait()
+        await self._reach()
         return await self._file.database.now_ms()
 
     async def close(self) -> None:
         await asyncio.sleep(0)
+
+    async def _reach(self) -> None:
+        """The way there. Retry when nobody answers: nothing was applied."""
+        file = self._file
+        if file.down():
+            file.fired["metadata: down"] += 1
+            await asyncio.sleep(file.settings.request_timeout_s)
+            raise Retry("the metadata database does not answer")
+        await self._wait()
 
     async def _wait(self) -> None:
         settings = self._file.settings

@@ -17,8 +17,8 @@ from typing import Any
 from protocol.headers import parse_request_header
 from protocol.messages import decode_request, encode_response
 from tests.simulation.client import CREATE_TOPICS, EARLIEST, FETCH, INIT_PRODUCER_ID, LIST_OFFSETS, PRODUCE
-from tests.simulation.disk import SimulatedWalDevice
 from tests.simulation.nodes import Node
+from tests.simulation.wal_device import SimulatedWalDevice
 from tests.simulation.world import PORT, World
 
 _FRAME = struct.Struct(">III")  # length of the body, CRC-32 of the body, length of the JSON head in it

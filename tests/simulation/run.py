@@ -49,7 +49,8 @@ class Workload:
         self.world = world
         self.rng = world.rng("workload")
         self.partitions = self.rng.randint(1, 4)
-        self.producers = [self._producer(number) for number in range(1, self.rng.randint(2, 4) + 1)]
+        count = self.rng.randint(2, 4)
+        self.producers = [self._producer(number, count) for number in range(1, count + 1)]
         self.readers = [self._reader(f"reader-{number}") for number in range(1, self.rng.randint(1, 2) + 1)]
         self.looker = self._reader("looker")
         self.final = self._reader("final")
@@ -57,14 +58,14 @@ class Workload:
     def _client(self, name: str) -> Client:
         return Client(name, BROKER, PORT, timeout_s=self.rng.choice((2.0, 10.0)))
 
-    def _producer(self, number: int) -> Producer:
+    def _producer(self, number: int, number_of_producers: int) -> Producer:
         name = f"producer-{number}"
         settings = ProducerSettings(
             topic=TOPIC,
             partitions=self.partitions,
             batch_max_records=self.rng.choice((1, 5, 20)),
             record_max_bytes=self.rng.choice((10, 400, 4_000)),
-            pause_max_s=self.rng.choice((0.0, 0.05, 0.3)),
+            pause_max_s=self.rng.uniform(0.02, 0.05) * number_of_producers,  # all together some 50 batches a second
             window=self.rng.randint(1, 5),
             idempotent=number % 2 == 0,
         )
