@@ -24,7 +24,9 @@ class NetworkSettings:
     tiny_chunk_share: float = 0.1
     window_max_bytes: int = 1024 * 1024
     connect_timeout_s: float = 10.0
+    syn_retry_s: float = 1.0
     tcp_timeout_s: float = 30.0
+    silence_max_s: float = 3.0  # after a power cut, until the host is up again and refuses what it does not know
 
 
 class Link:

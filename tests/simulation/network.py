@@ -151,7 +151,11 @@ class Network:
         answer: asyncio.Future[SimulatedTransport],
     ) -> None:
         """The first packet reached the target host."""
+        if answer.done():
+            return  # given up meanwhile
         if target in self._dark_hosts:
+            again = lambda: self._syn(source, node, context, target, port, answer)  # noqa: E731
+            self.loop.call_world(self.settings.syn_retry_s, self.link(source, target).cross, again)
             return
         back = self.link(target, source)
         listener = self._listeners.get((target, port))
@@ -197,7 +201,7 @@ class Network:
                     else:
                         end.dark = True
                         end.outgoing.drop()
-                        silence_s = self.rng.uniform(0, self.settings.tcp_timeout_s)
+                        silence_s = self.rng.uniform(0, self.settings.silence_max_s)
                         self.loop.call_world(silence_s, peer.arrived, "rst")
 
     # -- faults

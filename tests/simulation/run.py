@@ -65,7 +65,7 @@ class Workload:
             partitions=self.partitions,
             batch_max_records=self.rng.choice((1, 5, 20)),
             record_max_bytes=self.rng.choice((10, 400, 4_000)),
-            pause_max_s=self.rng.uniform(0.02, 0.05) * number_of_producers,  # all together some 50 batches a second
+            pause_max_s=self.rng.uniform(1, 3) * number_of_producers / self.world.settings.batches_per_s,
             window=self.rng.randint(1, 5),
             idempotent=number % 2 == 0,
         )

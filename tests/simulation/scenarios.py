@@ -177,7 +177,7 @@ SCENARIOS = {
         Scenario(
             "storm",
             "everything at once",
-            _mix(*((1.0, trouble) for trouble in troubles.ALL), least_s=0.1, most_s=2),
+            _mix(*((1.0, trouble) for trouble in troubles.ALL), least_s=0.2, most_s=3),
             (
                 "process kill",
                 "power cut",
