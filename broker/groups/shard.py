@@ -23,7 +23,7 @@ from broker.groups.outbox import Outcome, Ticket, TimerArg, TimerKey
 from broker.groups.records import Record
 from broker.groups.settings import GroupSettings
 from protocol.errors import ErrorCode
-from s3stream.errors import Corrupt, Fenced, Invalid, Retry, StreamError
+from s3stream.errors import Corrupt, Fenced, Invalid, OutcomeUnknown, Retry, StreamError
 from s3stream.ports import Clock
 
 _TOMBSTONES_PER_APPEND = 1_000
@@ -202,15 +202,17 @@ class GroupShard:
     # -- life
 
     async def load(self) -> None:
-        """Read the log to its end, then serve. Retried with growing pauses while the store says Retry."""
+        """Read the log to its end, then serve. Retried with growing pauses while the store or the metadata cannot answer;
+        a read whose connection broke (OutcomeUnknown) is as good as one that was refused."""
         pause_ms = self._settings.retry_pause_ms
         while self.state is ShardState.LOADING:
             try:
                 latest = await self._read_latest()
                 await self._replay(latest)
                 break
-            except Retry as error:
-                await asyncio.sleep(max(pause_ms, error.retry_after_ms or 0) / 1000)
+            except (Retry, OutcomeUnknown) as error:
+                wanted_ms = error.retry_after_ms if isinstance(error, Retry) else None
+                await asyncio.sleep(max(pause_ms, wanted_ms or 0) / 1000)
                 pause_ms = min(2 * pause_ms, _MAX_LOAD_PAUSE_MS)
             except (Corrupt, Fenced, Invalid) as error:
                 self._fail(error)

@@ -15,7 +15,7 @@ from broker.groups.settings import GroupSettings
 from broker.groups.shard import GroupShard, ShardState, Timeline
 from broker.groups.state import PersistedState
 from protocol.errors import ErrorCode
-from s3stream.errors import Corrupt, Fenced, Retry
+from s3stream.errors import Corrupt, Fenced, OutcomeUnknown, Retry
 from tests.unit.groups.driver import Driver
 
 
@@ -118,7 +118,7 @@ def test_load_is_tried_again() -> None:
     bench = Driver(GroupSettings(retry_pause_ms=1))
     bench.commit(5)
     log = FlakyLog(bench.log.records)
-    log.failures = [Retry("busy"), Retry("busy")]
+    log.failures = [Retry("busy"), OutcomeUnknown("connection lost"), Retry("busy")]
     again = Driver(GroupSettings(retry_pause_ms=1), log=log, loop=bench.loop)
     assert again.fetch() == 5
     bench.close()
