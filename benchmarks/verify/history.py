@@ -78,6 +78,40 @@ class Bounds(Operation):
     log_start: int = -1
 
 
+@dataclass(kw_only=True)
+class Delete(Operation):
+    """The deletion of the topic that `partition` is of; one operation per partition. Where topics of one name come and
+    go, the name in `partition` has to tell them apart, by the topic id."""
+
+
+@dataclass(kw_only=True)
+class GroupOperation(Operation):
+    """Base of what members of consumer groups do with one partition. `member` is the id that the coordinator gave."""
+
+    group: str
+    generation: int = -1
+    member: str = ""
+
+
+@dataclass(kw_only=True)
+class Assigned(GroupOperation):
+    """SyncGroup: when OK, `partition` belongs to this member in this generation."""
+
+
+@dataclass(kw_only=True)
+class OffsetCommit(GroupOperation):
+    """One OffsetCommit by the owner of the partition. Owners go on from what was committed: offsets only rise."""
+
+    offset: int
+
+
+@dataclass(kw_only=True)
+class OffsetRead(GroupOperation):
+    """One OffsetFetch; `offset` when OK, -1 for none committed."""
+
+    offset: int = -1
+
+
 @dataclass
 class History:
     operations: list[Operation] = field(default_factory=list)
@@ -105,6 +139,13 @@ class History:
             each
             for each in self.operations
             if isinstance(each, Read) and each.partition == partition and each.outcome is Outcome.OK
+        )
+
+    def deleted(self, partition: Partition) -> bool:
+        """Whether the topic of this partition was, or may have been, deleted."""
+        return any(
+            isinstance(each, Delete) and each.partition == partition and each.outcome is not Outcome.FAIL
+            for each in self.operations
         )
 
     def bounds(self, partition: Partition) -> Iterator[Bounds]:

@@ -29,6 +29,8 @@ def broker_settings(world: World) -> Settings:
         "advertised.listeners": f"PLAINTEXT://{BROKER}:{PORT}",
         "http.port": -1,
         "offsets.topic.num.partitions": 2,
+        "group.initial.rebalance.delay.ms": rng.choice((0, 500)),
+        "log.retention.check.interval.ms": rng.choice((500, 3_000)),
         "wal.segment.bytes": 1 * MIB,
         "wal.capacity.bytes": rng.choice((4, 64)) * MIB,
         "wal.trimmed.retention.ms": rng.choice((0, 5_000)),

@@ -230,7 +230,6 @@ def some_disk(rng: random.Random) -> WorldSettings:
     """Disks from fast to slow: on a slow one a crash more often falls between a write and its sync."""
     settings = WorldSettings()
     settings.disk.sync_max_s = rng.choice((0.002, 0.02, 0.06))
-    settings.batches_per_s = 60
     settings.disk.write_max_s = rng.choice((0.0002, 0.01))
     settings.restart_max_s = rng.choice((0.0, 0.2, 0.5))
     return settings
@@ -252,6 +251,4 @@ def skewed_clock(rng: random.Random) -> WorldSettings:
 
 
 def any_world(rng: random.Random) -> WorldSettings:
-    settings = rng.choice((fast_disk, some_disk, small_segments, skewed_clock))(rng)
-    settings.batches_per_s = 120
-    return settings
+    return rng.choice((fast_disk, some_disk, small_segments, skewed_clock))(rng)

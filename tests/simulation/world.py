@@ -42,7 +42,6 @@ class WorldSettings:
     segment_size_bytes: int = 256 * 1024
     restart_max_s: float = 0.5
     clock_offset_ms: int = 0
-    batches_per_s: float = 40.0  # what all producers together aim at; more where the broker is down half of the time
 
 
 Process = Callable[["World", Node], Coroutine[Any, Any, None]]
