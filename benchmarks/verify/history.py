@@ -86,11 +86,13 @@ class Delete(Operation):
 
 @dataclass(kw_only=True)
 class GroupOperation(Operation):
-    """Base of what members of consumer groups do with one partition. `member` is the id that the coordinator gave."""
+    """Base of what members of consumer groups do with one partition. `member` is the id that the coordinator gave,
+    `instance` the name of a static member."""
 
     group: str
     generation: int = -1
     member: str = ""
+    instance: str = ""
 
 
 @dataclass(kw_only=True)
@@ -115,6 +117,8 @@ class OffsetRead(GroupOperation):
 @dataclass
 class History:
     operations: list[Operation] = field(default_factory=list)
+    _by_partition: dict[Partition, list[Operation]] = field(default_factory=dict, repr=False, compare=False)
+    _indexed: int = field(default=0, repr=False, compare=False)
 
     def invoke(self, operation: Operation, now_s: float) -> None:
         operation.number = len(self.operations)
@@ -128,32 +132,33 @@ class History:
         operation.outcome, operation.ended_s, operation.note = outcome, now_s, note
 
     def partitions(self) -> Sequence[Partition]:
-        return sorted({operation.partition for operation in self.operations})
+        self._index()
+        return sorted(self._by_partition)
+
+    def of(self, partition: Partition) -> Sequence[Operation]:
+        """All operations on one partition, in order."""
+        self._index()
+        return self._by_partition.get(partition, ())
+
+    def _index(self) -> None:
+        """Take in what was added to `operations` since the last time."""
+        for operation in self.operations[self._indexed :]:
+            self._by_partition.setdefault(operation.partition, []).append(operation)
+        self._indexed = len(self.operations)
 
     def produces(self, partition: Partition) -> Iterator[Produce]:
-        return (each for each in self.operations if isinstance(each, Produce) and each.partition == partition)
+        return (each for each in self.of(partition) if isinstance(each, Produce))
 
     def reads(self, partition: Partition) -> Iterator[Read]:
         """Answered reads only."""
-        return (
-            each
-            for each in self.operations
-            if isinstance(each, Read) and each.partition == partition and each.outcome is Outcome.OK
-        )
+        return (each for each in self.of(partition) if isinstance(each, Read) and each.outcome is Outcome.OK)
+
+    def bounds(self, partition: Partition) -> Iterator[Bounds]:
+        return (each for each in self.of(partition) if isinstance(each, Bounds) and each.outcome is Outcome.OK)
 
     def deleted(self, partition: Partition) -> bool:
         """Whether the topic of this partition was, or may have been, deleted."""
-        return any(
-            isinstance(each, Delete) and each.partition == partition and each.outcome is not Outcome.FAIL
-            for each in self.operations
-        )
-
-    def bounds(self, partition: Partition) -> Iterator[Bounds]:
-        return (
-            each
-            for each in self.operations
-            if isinstance(each, Bounds) and each.partition == partition and each.outcome is Outcome.OK
-        )
+        return any(isinstance(each, Delete) and each.outcome is not Outcome.FAIL for each in self.of(partition))
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from uuid import UUID
 
+from benchmarks.verify.inside import EpochUse
 from s3stream.errors import OutcomeUnknown, Retry, StreamError
+from s3stream.meta.rows import ObjectCommit
 from s3stream.meta.sqlite import InlineRunner, SqliteDatabase
 from s3stream.ports import Clock, Tx
 from tests.simulation.errors import NotSimulated
@@ -53,6 +56,8 @@ class MetadataFile:
         self.settings = settings if settings is not None else DatabaseSettings()
         self.database = SqliteDatabase(":memory:", InlineRunner(), clock.now_ms)
         self._down_until_s = 0.0
+        self.partitions: dict[int, tuple[str, UUID, int]] = {}  # stream id -> topic, its id, partition
+        self.epoch_uses: list[EpochUse] = []
 
     def client(self) -> SimulatedDatabase:
         return SimulatedDatabase(self)
@@ -76,6 +81,18 @@ class MetadataFile:
         except StopIteration:
             return
         raise NotSimulated("closing the database waits for something")
+
+    async def note(self, command: str, args: Sequence[Any], began_s: float) -> None:
+        """Keep for checkers what the tables forget: the streams of deleted topics, and who committed when."""
+        if command in ("create_topics", "create_partitions"):
+            rows = await self.query(
+                "SELECT stream_id, name, topic.topic_id, partition_index FROM partition JOIN topic USING (topic_id)"
+            )
+            self.partitions.update({row[0]: (row[1], UUID(hex=row[2]), row[3]) for row in rows})
+        elif command == "commit_objects":
+            commit: ObjectCommit = args[0]
+            resource, now_s = f"broker {commit.broker_id}", self.loop.time()
+            self.epoch_uses.append(EpochUse(resource, commit.broker_epoch, began_s, now_s))
 
     async def query(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
         """Look from outside, without faults, for checkers."""
@@ -115,7 +132,9 @@ class SimulatedDatabase:
             self._unsettled.add(name)
             lost = OutcomeUnknown("connection lost before the commit")
             await file.database.transact(_then_roll_back, command, args, lost)
+        began_s = file.loop.time()
         result = await file.database.transact(command, *args)
+        await file.note(name, args, began_s)
         file.loop.trace.add(f"  metadata {name}")
         await self._wait()
         if file.rng.random() < settings.unknown_commit_share:

@@ -13,13 +13,14 @@ import contextvars
 import random
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from typing_extensions import Buffer
 
 from s3stream.errors import Fatal, Retry
 from s3stream.ports import Done
+from s3stream.wal.frame import MAGIC, SEAL, SEGMENT_HEADER_SIZE, SEGMENT_MAGIC, decode_frame_header, frame_size
 from tests.simulation.bit_flips import Flip, pick_flip
 from tests.simulation.errors import SimulationFailure
 from tests.simulation.loop import SimulatedLoop
@@ -94,6 +95,7 @@ class Disk:
         self.flips: list[Flip] = []  # bits that are wrong on the platter now
         self.reads_flipped = 0
         self._full_until_s = 0.0
+        self.durable: list[tuple[int, int, int, float]] = []
         self._at_next_write: Callable[[], object] | None = None
         self._recyclable: list[bytes] = []
         self._writes: list[_Write] = []
@@ -286,15 +288,32 @@ class Disk:
         elif segment is not None:
             for offset, content in segment.unsynced:
                 segment.platter[offset : offset + len(content)] = content
+            self._note_durable(write)
         if segment is not None:
             segment.unsynced.clear()
         if not write.reported:
             self._report(write, error)
 
+    def _note_durable(self, write: _Write) -> None:
+        """Which records this write made safe: (stream id, first offset, end offset, time)."""
+        now_s = self.loop.time()
+        for stream_id, start, count in frames_in(write.content()):
+            self.durable.append((stream_id, start, start + count, now_s))
+
     def _report(self, write: _Write, error: Fatal | None) -> None:
         write.reported = True
         self.loop.trace.add(f"  disk {write.number}@{write.offset} {write.checksum:08x} {error!r}")
         self.loop.call_soon(write.done, error, context=write.context)
+
+
+def frames_in(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """(stream id, base offset, record count) of the frames of one write to a WAL segment, seals left out."""
+    position = SEGMENT_HEADER_SIZE if content.startswith(SEGMENT_MAGIC) else 0
+    while content.startswith(MAGIC, position):
+        header = decode_frame_header(memoryview(content), position)
+        if not header.flags & SEAL:
+            yield header.stream_id, header.base_offset, header.record_count
+        position += frame_size(header.length)
 
 
 def _checksum(views: Sequence[memoryview]) -> int:

@@ -38,12 +38,13 @@ class _Rejoin(Exception):
 
 @dataclass(frozen=True)
 class GroupSettings:
-    """`instance`: the id of a static member."""
+    """`instance`: the id of a static member. `commits_wanted`: end after so many, if it is not 0."""
 
     group: str
     topic: str
     partitions: int
     instance: str | None = None
+    commits_wanted: int = 0
 
 
 class GroupMember:
@@ -60,8 +61,7 @@ class GroupMember:
         self._generation = -1
 
     async def run(self, until_s: float) -> None:
-        loop = asyncio.get_running_loop()
-        while loop.time() < until_s:
+        while not self._over(until_s):
             try:
                 await self._find_coordinator()
                 partitions = await self._join()
@@ -75,6 +75,10 @@ class GroupMember:
                 self.client.abort()
                 self._member = ""
                 await asyncio.sleep(self.rng.uniform(0.1, 1))
+
+    def _over(self, until_s: float) -> bool:
+        wanted = self.settings.commits_wanted
+        return asyncio.get_running_loop().time() >= until_s or 0 < wanted <= self.commits
 
     async def _find_coordinator(self) -> None:
         body = {"key_type": 0, "coordinator_keys": [self.settings.group]}
@@ -140,6 +144,7 @@ class GroupMember:
                 group=self.settings.group,
                 generation=self._generation,
                 member=self._member,
+                instance=self.settings.instance or "",
                 **fields,
             )
             for partition in partitions
@@ -173,7 +178,7 @@ class GroupMember:
         """Read and commit until something ends the membership; raises _Rejoin."""
         loop = asyncio.get_running_loop()
         beat_s = loop.time()
-        while loop.time() < until_s:
+        while not self._over(until_s):
             if self.reader.positions:
                 await self.reader.fetch()
                 await self._commit()

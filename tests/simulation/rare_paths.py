@@ -35,16 +35,16 @@ class RarePaths:
 
     def __init__(self, fired: Counter[str]) -> None:
         self._fired = fired
-        self._broker: Broker | None = None
+        self.broker: Broker | None = None  # the one that is watched
 
     def watch(self, broker: Broker) -> None:
         """From now on this is the broker of the world; the one before has ended."""
         self.collect()
-        self._broker = broker
+        self.broker = broker
 
     def collect(self) -> None:
         """Read the counters of the broker that is watched, and let it go."""
-        broker, self._broker = self._broker, None
+        broker, self.broker = self.broker, None
         if broker is None or broker.services is None:
             return
         for name, read in _PATHS.items():

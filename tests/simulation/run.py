@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from benchmarks.verify.checkers import CHECKERS
 from tests.simulation.broker_process import broker_process
 from tests.simulation.errors import SimulationFailure
 from tests.simulation.randomness import stream
@@ -64,7 +63,7 @@ def run_scenario(
         world.loop.run_until_complete(workload.run(scenario, duration_s), limit_s=duration_s + HEALING_LIMIT_S)
         gc.collect()  # a failed task that nobody looked at speaks up when it is freed
         world.loop.raise_failure()
-        anomalies = [anomaly for check in CHECKERS for anomaly in check(world.history)]
+        anomalies = world.loop.run_until_complete(workload.judge())
         failure = "\n".join(str(anomaly) for anomaly in anomalies[:20])
     except SimulationFailure:
         failure = traceback.format_exc()

@@ -64,6 +64,7 @@ class Bucket:
         self.objects: dict[str, StoredObject] = {}
         self.deleted_keys: set[str] = set()
         self.revived_keys: set[str] = set()  # deleted, then brought back by a late apply: nobody knows of them
+        self.late_keys: set[str] = set()  # put at a moment that nobody waited for
         self._hidden_until_s: dict[str, float] = {}
         self._slow_until_s = 0.0
         self._down_until_s = 0.0
@@ -110,6 +111,7 @@ class Bucket:
 
     def put_late(self, key: str, body: bytes, if_absent: bool) -> None:
         """Long after the sender gave up. It may have sent it again, or have had it removed, in the meantime."""
+        self.late_keys.add(key)
         if key in self.objects:
             self.fired["rare: late apply after its repeat"] += 1
         elif key in self.deleted_keys:

@@ -22,13 +22,18 @@ from tests.simulation.pace import Pace
 _GONE = (outcomes.UNKNOWN_TOPIC_OR_PARTITION, outcomes.UNKNOWN_TOPIC_ID)
 
 
+def label(name: str, topic_id: UUID) -> str:
+    """What one incarnation is called in the history."""
+    return f"{name}:{topic_id}"
+
+
 class _Incarnation:
     """One topic under the name. `index` counts partitions from 0."""
 
     def __init__(self, name: str, topic_id: UUID, partitions: int) -> None:
         self.topic_id = topic_id
         self.partitions = partitions
-        self.label = f"{name}:{topic_id}"
+        self.label = label(name, topic_id)
         self.deletes: list[Delete] = []
         self.opened = False  # until its logs are open, as after a creation while the metadata is away, it is unknown
 

@@ -6,10 +6,14 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from benchmarks.verify.checkers import CHECKERS, liveness
+from benchmarks.verify.history import Anomaly
 from tests.simulation.administrator import Administrator, some_retention
 from tests.simulation.client import Client
 from tests.simulation.consumers import Reader
+from tests.simulation.errors import SimulationFailure
 from tests.simulation.group_member import GroupMember, GroupSettings
+from tests.simulation.inside import Inside
 from tests.simulation.pace import Pace
 from tests.simulation.producers import Producer, ProducerSettings
 from tests.simulation.scenarios import Scenario
@@ -20,6 +24,9 @@ from tests.simulation.world import BROKER, PORT, World
 EVENTS, RETAINED, PASSING = "events", "retained", "passing"
 GROUP = "group"
 
+_PROBE_S = 1.0
+_ANSWER_S = 5.0
+_PROBE_GROUP_S = 20.0
 _BATCHES_PER_S = 20.0  # acknowledged, of all producers together: a run of a minute has more than the 1,000 it needs
 
 
@@ -41,6 +48,8 @@ class Workload:
         self.finals = [self._reader("final")]
         self.administrator = Administrator(self._client("admin"), world.rng("admin"), world.history, RETAINED, {})
         self.members: list[GroupMember] = []
+        self.inside = Inside(world, PASSING)
+        self.probed_from_s = 0.0
         if not basic:
             self._add_the_rest()
 
@@ -107,8 +116,47 @@ class Workload:
         chaos = loop.create_task(scenario.chaos(world, world.rng("scenario"), until_s), name="chaos")
         loop.call_world(until_s - loop.time(), world.heal)
         await asyncio.gather(*work, chaos)
+        if not self.basic:
+            await asyncio.sleep(self.inside.settle_s)
+            await self._probe()
         for final in self.finals:
             await self._on_host(final.client.name, final.read_everything())
+
+    async def judge(self) -> list[Anomaly]:
+        """What the checkers say of the run, after its end."""
+        history = self.world.history
+        anomalies = [anomaly for check in CHECKERS for anomaly in check(history)]
+        if self.basic:
+            return anomalies
+        return [
+            *anomalies,
+            *await self.inside.check(),
+            *liveness.check(history, self.probed_from_s, 0.0, _ANSWER_S),
+        ]
+
+    async def _probe(self) -> None:
+        """Everything is healed and had time to recover: now each partition must take and give records, and the group a
+        member."""
+        loop = self.world.loop
+        self.probed_from_s = loop.time()
+        until_s = loop.time() + _PROBE_S
+        for topic, partitions in ((EVENTS, self.partitions), (RETAINED, 2)):
+            settings = ProducerSettings(topic=topic, partitions=partitions, window=1, idempotent=topic == EVENTS)
+            pace = Pace(10 * partitions, loop.time(), until_s, 1)
+            name = f"probe-{topic}"
+            prober = Producer(
+                self._client(name), self.world.rng(name), self.world.history, self.world.clock.now_ms, settings, pace
+            )
+            await self._on_host(name, prober.run(until_s))
+        group = GroupSettings(GROUP, EVENTS, self.partitions, commits_wanted=1)
+        client = Client("probe-group", BROKER, PORT, timeout_s=12.0)
+        member = GroupMember(client, self.world.rng("probe-group"), self.world.history, group)
+        # The members of before are gone without a word: their sessions end first.
+        await self._on_host("probe-group", member.run(loop.time() + _PROBE_GROUP_S))
+        if not member.commits:
+            raise SimulationFailure(
+                f"no commit to {GROUP} within {_PROBE_GROUP_S:.0f} s although all faults have ended"
+            )
 
     def _on_host(self, name: str, program: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         nodes = self.world.loop.nodes
