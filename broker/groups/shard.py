@@ -23,11 +23,12 @@ from broker.groups.outbox import Outcome, Ticket, TimerArg, TimerKey
 from broker.groups.records import Record
 from broker.groups.settings import GroupSettings
 from protocol.errors import ErrorCode
-from s3stream.errors import Corrupt, Fenced, Invalid, Retry, StreamError
+from s3stream.errors import Corrupt, Fenced, Invalid, OutcomeUnknown, Retry, StreamError
 from s3stream.ports import Clock
 
 _TOMBSTONES_PER_APPEND = 1_000
 _MAX_LOAD_PAUSE_MS = 30_000
+_MAX_CORRUPT_READS = 8
 
 
 class ShardState(enum.Enum):
@@ -202,18 +203,11 @@ class GroupShard:
     # -- life
 
     async def load(self) -> None:
-        """Read the log to its end, then serve. Retried with growing pauses while the store says Retry."""
-        pause_ms = self._settings.retry_pause_ms
-        while self.state is ShardState.LOADING:
-            try:
-                latest = await self._read_latest()
-                await self._replay(latest)
-                break
-            except Retry as error:
-                await asyncio.sleep(max(pause_ms, error.retry_after_ms or 0) / 1000)
-                pause_ms = min(2 * pause_ms, _MAX_LOAD_PAUSE_MS)
-            except (Corrupt, Fenced, Invalid) as error:
-                self._fail(error)
+        """Read the log to its end, then serve."""
+        try:
+            await self._replay(await self._read_patiently())
+        except (Corrupt, Fenced, Invalid) as error:
+            self._fail(error)
         if self.state is not ShardState.LOADING:
             return
         self.state = ShardState.ACTIVE
@@ -223,6 +217,27 @@ class GroupShard:
             self._checkpoint_pending = True
             self._timeline.set(("checkpoint",), 0, ())
         self._forget_deleted_topics()
+
+    async def _read_patiently(self) -> dict[bytes, bytes]:
+        """Try with growing pauses while the store or the metadata cannot answer; a read whose connection broke
+        (OutcomeUnknown) is as good as one that was refused. Bytes that do not verify may be right the next time they
+        come: only what stays wrong for several tries ends the partition."""
+        pause_ms, corrupt_reads = self._settings.retry_pause_ms, 0
+        while self.state is ShardState.LOADING:
+            wanted_ms = 0
+            try:
+                return await self._read_latest()
+            except Retry as error:
+                wanted_ms = error.retry_after_ms or 0
+            except OutcomeUnknown:
+                pass  # a read has no effect: nothing is to be found out
+            except Corrupt:
+                corrupt_reads += 1
+                if corrupt_reads >= _MAX_CORRUPT_READS:
+                    raise
+            await asyncio.sleep(max(pause_ms, wanted_ms) / 1000)
+            pause_ms = min(2 * pause_ms, _MAX_LOAD_PAUSE_MS)
+        return {}
 
     async def _read_latest(self) -> dict[bytes, bytes]:
         """The last value of each key, not yet decoded: of a day of commits only the last of each key is ever."""

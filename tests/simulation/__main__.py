@@ -15,7 +15,7 @@ from tests.simulation.trace import Trace
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     names = ", ".join(f"{each.name} ({each.text})" for each in SCENARIOS.values())
-    parser.add_argument("scenario", choices=[*SCENARIOS, "all"], help=names)
+    parser.add_argument("scenario", nargs="?", default="all", choices=[*SCENARIOS, "all"], help=names)
     parser.add_argument("--seed", type=int, help="replay this one")
     parser.add_argument("--seeds", type=int, help="search this many seeds")
     parser.add_argument("--first-seed", type=int, default=1)

@@ -1,4 +1,4 @@
-"""A small deterministic client: one connection on the wire protocol, and the requests that the workloads need.
+"""A small deterministic client: one connection on the wire protocol; `requests.py` has what is sent over it.
 
 Uses only the running loop and the codecs of `protocol`. Tells apart what was surely not sent, what was answered, and
 what is unknown.
@@ -8,24 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from protocol.messages import decode_response, encode_request
-
-PRODUCE, FETCH, LIST_OFFSETS, METADATA, API_VERSIONS, CREATE_TOPICS, INIT_PRODUCER_ID = 0, 1, 2, 3, 18, 19, 22
-
-VERSIONS = {
-    PRODUCE: 9,
-    FETCH: 12,
-    LIST_OFFSETS: 7,
-    METADATA: 12,
-    API_VERSIONS: 3,
-    CREATE_TOPICS: 7,
-    INIT_PRODUCER_ID: 4,
-}
-
-EARLIEST, LATEST = -2, -1
+from tests.simulation.requests import VERSIONS
 
 
 class NotSent(ConnectionError):
@@ -96,16 +83,24 @@ class Client:
         return wire
 
     def send(self, api_key: int, body: Mapping[str, Any], version: int | None = None) -> asyncio.Future[Any]:
-        """Write one request now, on the open connection; await the result with `answer()`. NotSent if there is none."""
+        """Write one request now, on the open connection; await the future for the answer. NotSent if there is none."""
+        version = VERSIONS[api_key] if version is None else version
+        wire = self._write(api_key, body, version)
+        waiter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        wire.pending[self._correlation_id] = waiter
+        return asyncio.get_running_loop().create_task(self._answer(api_key, version, waiter))
+
+    def send_blind(self, api_key: int, body: Mapping[str, Any]) -> None:
+        """Write one request that is never answered: Produce with acks=0. NotSent without a connection."""
+        self._write(api_key, body, VERSIONS[api_key])
+
+    def _write(self, api_key: int, body: Mapping[str, Any], version: int) -> _Wire:
         wire = self._usable()
         if wire is None or wire.transport is None:
             raise NotSent("not connected")
-        version = VERSIONS[api_key] if version is None else version
         self._correlation_id += 1
-        waiter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        wire.pending[self._correlation_id] = waiter
         wire.transport.write(encode_request(api_key, version, self._correlation_id, self.name, body))
-        return asyncio.get_running_loop().create_task(self._answer(api_key, version, waiter))
+        return wire
 
     async def _answer(self, api_key: int, version: int, waiter: asyncio.Future[bytes]) -> Any:
         try:
@@ -125,57 +120,3 @@ class Client:
         if self._wire is not None and self._wire.transport is not None:
             self._wire.transport.abort()
         self._wire = None
-
-
-def produce_body(topic: str, partition: int, records: bytes, acks: int) -> Mapping[str, Any]:
-    data = {"name": topic, "partition_data": [{"index": partition, "records": records}]}
-    return {"transactional_id": None, "acks": acks, "timeout": 30_000, "topic_data": [data]}
-
-
-def fetch_body(
-    topic: str, offsets: Sequence[tuple[int, int]], *, max_wait_ms: int, max_bytes: int
-) -> Mapping[str, Any]:
-    """`offsets`: (partition, offset) pairs."""
-    partitions = [
-        {
-            "partition": partition,
-            "current_leader_epoch": -1,
-            "fetch_offset": offset,
-            "last_fetched_epoch": -1,
-            "log_start_offset": -1,
-            "partition_max_bytes": max_bytes,
-        }
-        for partition, offset in offsets
-    ]
-    return {
-        "replica_id": -1,
-        "max_wait": max_wait_ms,
-        "min_bytes": 1,
-        "max_bytes": max_bytes,
-        "isolation_level": 0,
-        "session_id": 0,
-        "session_epoch": -1,
-        "topics": [{"topic": topic, "partitions": partitions}],
-        "forgotten_topics_data": [],
-        "rack_id": "",
-    }
-
-
-def list_offsets_body(topic: str, partition: int, timestamp: int) -> Mapping[str, Any]:
-    wanted = {"partition_index": partition, "current_leader_epoch": -1, "timestamp": timestamp}
-    return {"replica_id": -1, "isolation_level": 0, "topics": [{"name": topic, "partitions": [wanted]}]}
-
-
-def create_topic_body(topic: str, partitions: int, configs: Mapping[str, str]) -> Mapping[str, Any]:
-    wanted = {
-        "name": topic,
-        "num_partitions": partitions,
-        "replication_factor": 1,
-        "assignments": [],
-        "configs": [{"name": name, "value": value} for name, value in configs.items()],
-    }
-    return {"topics": [wanted], "timeout": 30_000, "validate_only": False}
-
-
-def init_producer_id_body() -> Mapping[str, Any]:
-    return {"transactional_id": None, "transaction_timeout": 60_000, "producer_id": -1, "producer_epoch": -1}

@@ -10,18 +10,9 @@ from typing import Any
 from benchmarks.verify.history import Bounds, History, Outcome, Partition, Read
 from protocol.records import crc_is_valid, iter_batches, iter_records
 from tests.simulation import outcomes
-from tests.simulation.client import (
-    EARLIEST,
-    FETCH,
-    LATEST,
-    LIST_OFFSETS,
-    AnswerLost,
-    Client,
-    NotSent,
-    fetch_body,
-    list_offsets_body,
-)
+from tests.simulation.client import AnswerLost, Client, NotSent
 from tests.simulation.errors import SimulationFailure
+from tests.simulation.requests import EARLIEST, FETCH, LATEST, LIST_OFFSETS, fetch_body, list_offsets_body
 
 
 class Reader:
@@ -41,7 +32,7 @@ class Reader:
         loop = asyncio.get_running_loop()
         while loop.time() < until_s:
             try:
-                await self._fetch(final=False)
+                await self.fetch()
             except (NotSent, AnswerLost):
                 self.client.abort()
                 await asyncio.sleep(self.rng.uniform(0.05, 0.5))
@@ -68,7 +59,7 @@ class Reader:
         self.history.invoke(look, now())
         answer = await self.client.request(LIST_OFFSETS, list_offsets_body(self.topic, partition, which))
         part = answer.topics[0].partitions[0]
-        outcome = _read_outcome(part.error_code, look.partition)
+        outcome = read_outcome(part.error_code, look.partition)
         offset = int(part.offset)
         if outcome is Outcome.OK and which == EARLIEST:
             look.log_start = offset
@@ -86,7 +77,7 @@ class Reader:
                 end = await self._patiently(self.bounds, partition, LATEST)
             self.positions = {partition: start}
             while True:
-                await self._patiently(self._fetch, True)
+                await self._patiently(self._fetch_finally)
                 if self.positions[partition] >= end:
                     break
 
@@ -98,7 +89,11 @@ class Reader:
                 self.client.abort()
                 await asyncio.sleep(0.2)
 
-    async def _fetch(self, final: bool) -> None:
+    async def _fetch_finally(self) -> None:
+        await self.fetch(final=True)
+
+    async def fetch(self, *, final: bool = False) -> None:
+        """One Fetch of all positions; what it brought moves them."""
         now = asyncio.get_running_loop().time
         await self.client.connect()
         asked = [
@@ -114,15 +109,16 @@ class Reader:
             max_bytes=1_000_000 if final else self.rng.choice((1_000, 30_000, 300_000)),
         )
         answer = await self.client.request(FETCH, body)
-        if _read_outcome(answer.error_code, asked[0].partition) is not Outcome.OK:
+        if read_outcome(answer.error_code, asked[0].partition) is not Outcome.OK:
             await asyncio.sleep(0.1)
             return
         parts = {int(part.partition_index): part for topic in answer.responses for part in topic.partitions}
         for read in asked:
-            self._record(read, parts[read.partition.index], now())
+            self.record(read, parts[read.partition.index], now())
 
-    def _record(self, read: Read, part: Any, now_s: float) -> None:
-        outcome = _read_outcome(part.error_code, read.partition)
+    def record(self, read: Read, part: Any, now_s: float) -> None:
+        """Put what a fetch said about one partition into the history and go on behind it."""
+        outcome = read_outcome(part.error_code, read.partition)
         read.high_watermark, read.log_start = int(part.high_watermark), int(part.log_start_offset)
         if int(part.error_code) == outcomes.OFFSET_OUT_OF_RANGE:
             self.positions[read.partition.index] = max(0, read.log_start)
@@ -145,7 +141,8 @@ def _records(data: bytes, partition: Partition) -> Iterator[tuple[int, bytes]]:
             yield record.offset, record.value or b""
 
 
-def _read_outcome(error_code: Any, partition: Partition) -> Outcome:
+def read_outcome(error_code: Any, partition: Partition) -> Outcome:
+    """What an error code of a read says; SimulationFailure for one that no correct broker gives."""
     outcome = outcomes.of_read(int(error_code))
     if outcome is None:
         raise SimulationFailure(f"a read of {partition} was answered with error {error_code!r}")

@@ -1,27 +1,31 @@
 """The simulated disk under a file WAL: what is written, what is synced, and what a crash leaves.
 
 A `Disk` belongs to a host and outlives its processes. A process kill keeps all that reached the page cache; a power
-cut keeps what was synced and, of the rest, a random part: each write whole, torn at random sectors, or not at all.
+cut keeps what was synced and, of the rest, a random part: each write whole, torn (the first sectors of it, or
+any of them, as a disk that reorders), or not at all. It may be full for a while, and rot: bits flip on the platter for
+good (`bit_flips.py` picks which) or in one read.
 `open()` gives one process its `WalDevice`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import random
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from typing_extensions import Buffer
 
-from s3stream.errors import Fatal
+from s3stream.errors import Fatal, Retry
 from s3stream.ports import Done
+from s3stream.wal.frame import MAGIC, SEAL, SEGMENT_HEADER_SIZE, SEGMENT_MAGIC, decode_frame_header, frame_size
+from tests.simulation.bit_flips import Flip, pick_flip
 from tests.simulation.errors import SimulationFailure
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.nodes import CURRENT, Node
+from tests.simulation.wal_device import SimulatedWalDevice
 
 _SECTOR_BYTES = 512
 
@@ -36,6 +40,7 @@ class DiskSettings:
     stall_share: float = 0.005
     stall_max_s: float = 0.5
     recycle_share: float = 0.7
+    read_flip_share: float = 0.0  # of the segments read: one bit comes back wrong, this once
     planted_ack_before_sync: bool = False
     planted_ack_before_write: bool = False
 
@@ -47,6 +52,7 @@ class _Segment:
     cached: bytearray
     platter: bytearray
     unsynced: list[tuple[int, bytes]] = field(default_factory=list)
+    torn: bool = False
 
 
 @dataclass
@@ -86,6 +92,10 @@ class Disk:
         self.settings = settings if settings is not None else DiskSettings()
         self.fail_next_sync = False
         self.segments: dict[int, _Segment] = {}
+        self.flips: list[Flip] = []  # bits that are wrong on the platter now
+        self.reads_flipped = 0
+        self._full_until_s = 0.0
+        self.durable: list[tuple[int, int, int, float]] = []
         self._at_next_write: Callable[[], object] | None = None
         self._recyclable: list[bytes] = []
         self._writes: list[_Write] = []
@@ -93,6 +103,60 @@ class Disk:
     def open(self) -> SimulatedWalDevice:
         """The device of the calling process."""
         return SimulatedWalDevice(self)
+
+    def fill(self, duration_s: float) -> None:
+        """No space for new segments for a while; recycled ones are there already and can be had."""
+        self._full_until_s = max(self._full_until_s, self.loop.time() + duration_s)
+
+    def full(self) -> bool:
+        return self.loop.time() < self._full_until_s
+
+    def rot(self) -> bool:
+        """Turn over one bit that a later frame vouches for, in the page cache and on the platter, until `mend` or until
+        the segment goes. False when there is none, or one is wrong already: two could hide each other."""
+        flip = None if self.flips else pick_flip({n: each.platter for n, each in self.segments.items()}, self.rng)
+        if flip is None:
+            return False
+        self.flips.append(flip)
+        self._turn(flip)
+        self.fired["disk: bit flipped"] += 1
+        self.loop.trace.add(f"{self.loop.time()!r} {flip}")
+        return True
+
+    def mend(self) -> None:
+        """Put back what `rot` turned, as an operator does from an intact copy."""
+        flips, self.flips = self.flips, []
+        for flip in flips:
+            self._turn(flip)
+
+    def _turn(self, flip: Flip) -> None:
+        segment = self.segments[flip.segment]
+        for content in (segment.cached, segment.platter):
+            content[flip.offset] ^= 1 << flip.bit
+
+    def end_troubles(self) -> None:
+        """Healthy from now on; what rotted is mended."""
+        self.settings.stall_share = self.settings.read_flip_share = 0
+        self.fail_next_sync = False
+        self._full_until_s = 0.0
+        self.mend()
+
+    def read(self, number: int) -> bytes:
+        """What a process gets to see of a segment."""
+        segment = self.segments.get(number)
+        if segment is None:
+            raise SimulationFailure(f"read of segment {number}, which does not exist")
+        if segment.torn:
+            self.fired["rare: torn segment recovered"] += 1
+            segment.torn = False
+        content = bytearray(segment.cached)
+        if self.rng.random() < self.settings.read_flip_share:
+            flip = pick_flip({n: each.platter for n, each in self.segments.items()}, self.rng, only=number)
+            if flip is not None and not self.flips:
+                content[flip.offset] ^= 1 << flip.bit
+                self.fired["disk: bit flipped in a read"] += 1
+                self.reads_flipped += 1
+        return bytes(content)
 
     def when_next_written(self, call: Callable[[], object]) -> None:
         """Call once, in no node's name, when the next write is submitted: to aim a fault at the moment of an ack."""
@@ -123,6 +187,7 @@ class Disk:
                     self.fired["disk: unsynced write survived"] += 1
                 else:
                     self._tear(segment, offset, content)
+                    segment.torn = True
                     self.fired["disk: unsynced write torn"] += 1
             segment.unsynced.clear()
             segment.cached = bytearray(segment.platter)
@@ -154,13 +219,17 @@ class Disk:
         if number in self.segments:
             raise SimulationFailure(f"segment {number} exists already")
         content = bytes(self.segment_size_bytes)
-        if self._recyclable and self.rng.random() < self.settings.recycle_share:
+        if self._recyclable and (self.full() or self.rng.random() < self.settings.recycle_share):
             content = self._recyclable.pop()
             self.fired["disk: segment recycled"] += 1
+        elif self.full():
+            self.fired["disk: full"] += 1
+            raise Retry(f"no space for segment {number}: no space left on device", 1000)
         self.segments[number] = _Segment(bytearray(content), bytearray(content))
 
     def remove(self, number: int) -> None:
         segment = self.segments.pop(number, None)
+        self.flips = [flip for flip in self.flips if flip.segment != number]
         if segment is not None:
             self._recyclable = [*self._recyclable[-7:], bytes(segment.cached)]
 
@@ -219,10 +288,17 @@ class Disk:
         elif segment is not None:
             for offset, content in segment.unsynced:
                 segment.platter[offset : offset + len(content)] = content
+            self._note_durable(write)
         if segment is not None:
             segment.unsynced.clear()
         if not write.reported:
             self._report(write, error)
+
+    def _note_durable(self, write: _Write) -> None:
+        """Which records this write made safe: (stream id, first offset, end offset, time)."""
+        now_s = self.loop.time()
+        for stream_id, start, count in frames_in(write.content()):
+            self.durable.append((stream_id, start, start + count, now_s))
 
     def _report(self, write: _Write, error: Fatal | None) -> None:
         write.reported = True
@@ -230,45 +306,14 @@ class Disk:
         self.loop.call_soon(write.done, error, context=write.context)
 
 
-class SimulatedWalDevice:
-    """One process's `WalDevice` on a disk."""
-
-    def __init__(self, disk: Disk) -> None:
-        self._disk = disk
-        self.segment_size_bytes = disk.segment_size_bytes
-
-    async def list_segments(self) -> Sequence[int]:
-        await self._wait(1)
-        return sorted(self._disk.segments)
-
-    async def read_segment(self, number: int) -> Buffer:
-        await self._wait(10)
-        segment = self._disk.segments.get(number)
-        if segment is None:
-            raise SimulationFailure(f"read of segment {number}, which does not exist")
-        return bytes(segment.cached)
-
-    async def create_segment(self, number: int) -> None:
-        await self._at_some_moment(lambda: self._disk.create(number), 20)
-
-    def write(self, number: int, offset: int, buffers: Sequence[Buffer], done: Done) -> None:
-        self._disk.submit(number, offset, buffers, done)
-
-    async def remove_segments(self, numbers: Sequence[int]) -> None:
-        for number in numbers:
-            await self._at_some_moment(lambda number=number: self._disk.remove(number), 2)  # type: ignore[misc]
-
-    async def close(self) -> None:
-        await self._wait(1)
-
-    async def _wait(self, weight: float) -> None:
-        await asyncio.sleep(self._disk.latency_s(0, self._disk.settings.sync_max_s * weight))
-
-    async def _at_some_moment(self, change: Callable[[], None], weight: float) -> None:
-        """Before the change, or after it but before it is reported: a kill may fall on either side."""
-        await self._wait(weight / 2)
-        change()
-        await self._wait(weight / 2)
+def frames_in(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """(stream id, base offset, record count) of the frames of one write to a WAL segment, seals left out."""
+    position = SEGMENT_HEADER_SIZE if content.startswith(SEGMENT_MAGIC) else 0
+    while content.startswith(MAGIC, position):
+        header = decode_frame_header(memoryview(content), position)
+        if not header.flags & SEAL:
+            yield header.stream_id, header.base_offset, header.record_count
+        position += frame_size(header.length)
 
 
 def _checksum(views: Sequence[memoryview]) -> int:

@@ -1,8 +1,12 @@
 """The deterministic event loop: virtual time, one FIFO ready queue, one timer heap, nodes that die.
 
-Implements the public `asyncio.AbstractEventLoop` interface, so unmodified asyncio code runs on it. Time stands
-still while anything is runnable and then jumps to the next timer. Nothing depends on the machine: no selector, no
-thread, no wall clock. An exception that nobody handles ends the run as a failure.
+Implements the public `asyncio.AbstractEventLoop` interface, so unmodified asyncio code runs on it: timers, callbacks,
+tasks, async generators, TCP servers and connections (`network.py`). The rest refuses with the reason
+(`unsimulated.py`). Time stands still while anything is runnable and then jumps to the next timer. Nothing depends on
+the machine: no selector, no thread, no wall clock.
+
+A run ends as a failure by an exception that nobody handles (in a callback, or in a task that nobody looked at), by
+Deadlock (nothing runnable and no timer), Livelock (too many steps, in all or without the clock moving) or OutOfTime.
 """
 
 from __future__ import annotations
@@ -20,8 +24,10 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.simulation.errors import Deadlock, Livelock, NotSimulated, OutOfTime, SimulationFailure
+from tests.simulation.handle import SimulatedHandle
 from tests.simulation.nodes import CURRENT, Node, NodeState, bury, new_world_context
 from tests.simulation.trace import Trace, callback_name
+from tests.simulation.unsimulated import UnsimulatedCalls
 
 if TYPE_CHECKING:
     from tests.simulation.network import Network
@@ -31,53 +37,7 @@ _T = TypeVar("_T")
 START_TIME_S = 1_000.0  # a monotonic clock that starts above zero, as real ones do
 
 
-class SimulatedHandle(asyncio.TimerHandle):
-    """A scheduled callback: ready at once or at `when`. Belongs to the node of its context."""
-
-    __slots__ = ("args", "callback", "context", "dropped", "due", "node")
-
-    def __init__(
-        self,
-        due: float,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        context: contextvars.Context | None,
-    ) -> None:
-        # The base class keeps private state for its own loop; none of it is used here, so it is not initialised.
-        # An empty Context is falsy: test for None, or a world callback would inherit the caller's node.
-        self.context = context if context is not None else contextvars.copy_context()
-        self.node: Node | None = self.context.get(CURRENT)
-        self.due = due
-        self.callback: Callable[..., object] | None = callback
-        self.args = args
-        self.dropped = False
-
-    def cancel(self) -> None:
-        self.dropped = True
-        self.callback = None
-        self.args = ()
-
-    def cancelled(self) -> bool:
-        return self.dropped
-
-    def when(self) -> float:
-        return self.due
-
-    def get_context(self) -> contextvars.Context:
-        return self.context
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __repr__(self) -> str:
-        name = "cancelled" if self.callback is None else callback_name(self.callback)
-        return f"<SimulatedHandle {name} at {self.due:.6f}>"
-
-
-class SimulatedLoop(asyncio.AbstractEventLoop):
+class SimulatedLoop(UnsimulatedCalls):
     """Runs everything of one simulated world.
 
     `network` serves create_server and create_connection; without one they are refused. `max_steps` bounds the
@@ -396,19 +356,6 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def set_debug(self, enabled: bool) -> None:
         if enabled:
             raise NotSimulated("debug mode reads the machine's clock")
-
-    # -- what a run may not use
-
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
-        raise NotSimulated(
-            f"run_in_executor({callback_name(func)}): a thread cannot be replayed; inject an adapter that works inline"
-        )
-
-    def set_default_executor(self, executor: Any) -> None:
-        raise NotSimulated("set_default_executor: a thread cannot be replayed")
-
-    def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:  # type: ignore[override]
-        raise NotSimulated("signals: use kill, pause and resume of the node")
 
     # -- network
 

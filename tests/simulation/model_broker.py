@@ -16,9 +16,10 @@ from typing import Any
 
 from protocol.headers import parse_request_header
 from protocol.messages import decode_request, encode_response
-from tests.simulation.client import CREATE_TOPICS, EARLIEST, FETCH, INIT_PRODUCER_ID, LIST_OFFSETS, PRODUCE
-from tests.simulation.disk import SimulatedWalDevice
+from s3stream.errors import Retry
 from tests.simulation.nodes import Node
+from tests.simulation.requests import CREATE_TOPICS, EARLIEST, FETCH, INIT_PRODUCER_ID, LIST_OFFSETS, PRODUCE
+from tests.simulation.wal_device import SimulatedWalDevice
 from tests.simulation.world import PORT, World
 
 _FRAME = struct.Struct(">III")  # length of the body, CRC-32 of the body, length of the JSON head in it
@@ -75,7 +76,15 @@ class ModelBroker:
         for log in self._logs.values():
             log.durable_end = log.end
         self._segment = max(numbers, default=-1) + 1
-        await self._device.create_segment(self._segment)
+        await self._create_segment()
+
+    async def _create_segment(self) -> None:
+        """As soon as the disk has room for it."""
+        while True:
+            try:
+                return await self._device.create_segment(self._segment)
+            except Retry:
+                await asyncio.sleep(0.1)
 
     def _replay(self, content: bytes) -> int:
         position = 0
@@ -113,7 +122,7 @@ class ModelBroker:
             for frame, durable in group:
                 if self._position + len(frame) + len(_SEAL) > self._device.segment_size_bytes:
                     self._segment, self._position = self._segment + 1, 0
-                    await self._device.create_segment(self._segment)
+                    await self._create_segment()
                 await self._write(self._segment, self._position, [frame])
                 self._position += len(frame)
                 durable()

@@ -1,10 +1,10 @@
-"""The simulated network: hosts, listeners, links with latency and one-way partitions, and the wires of connections.
+"""The simulated network: hosts and their names, who listens where, which connections are open, and their faults.
 
 Every node is a host of its own name; `127.0.0.1`, `localhost` and `0.0.0.0` mean the calling node. Bytes of one
 direction of a connection arrive in order, cut into random pieces, after the latency of their link. A partition of a
 link holds everything that crosses it (as TCP retransmits); it arrives after healing, or the sender gives up after
 `tcp_timeout_s`.
-The transports that protocols see are in `transport.py`.
+What a link and a wire do is in `link.py`, the transports that protocols see are in `transport.py`.
 """
 
 from __future__ import annotations
@@ -13,116 +13,20 @@ import asyncio
 import contextvars
 import random
 import zlib
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from tests.simulation.errors import NotSimulated
+from tests.simulation.link import Link, NetworkSettings, Wire
+from tests.simulation.listener import Listener
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.nodes import CURRENT, Node
 from tests.simulation.transport import SimulatedTransport
 
 _LOCAL_HOSTS = (None, "", "0.0.0.0", "::", "127.0.0.1", "localhost", "::1")
 _WORLD_HOST = "world"  # the host of code that belongs to no node
-
-
-@dataclass(frozen=True)
-class NetworkSettings:
-    """Latencies in seconds, sizes in bytes. `tiny_chunk_share`: how many pieces are under 64 bytes."""
-
-    latency_min_s: float = 0.0002
-    latency_max_s: float = 0.002
-    slow_packet_share: float = 0.01
-    slow_packet_s: float = 0.2
-    chunk_max_bytes: int = 256 * 1024
-    tiny_chunk_share: float = 0.1
-    window_max_bytes: int = 1024 * 1024
-    connect_timeout_s: float = 10.0
-    tcp_timeout_s: float = 30.0
-
-
-class Link:
-    """One direction between two hosts: latency, and whether it is blocked."""
-
-    def __init__(self, network: Network, source: str, target: str) -> None:
-        self.network = network
-        self.source = source
-        self.target = target
-        self.blocked = False
-        self._waiting: list[Callable[[], object]] = []
-
-    def delay_s(self) -> float:
-        settings, rng = self.network.settings, self.network.rng
-        if rng.random() < settings.slow_packet_share:
-            return rng.uniform(settings.latency_max_s, settings.slow_packet_s)
-        return rng.uniform(settings.latency_min_s, settings.latency_max_s)
-
-    def cross(self, arrive: Callable[[], object], delay_s: float | None = None) -> None:
-        """Call `arrive` in no node's name when a packet sent now gets over; a blocked link holds it until it heals."""
-        delay_s = self.delay_s() if delay_s is None else delay_s
-        self.network.loop.call_world(delay_s, self._reached, arrive)
-
-    def _reached(self, arrive: Callable[[], object]) -> None:
-        if self.blocked:
-            self._waiting.append(arrive)
-        else:
-            arrive()
-
-    def heal(self) -> None:
-        self.blocked = False
-        waiting, self._waiting = self._waiting, []
-        for arrive in waiting:
-            self.network.loop.call_world(0, self._reached, arrive)
-
-
-class Wire:
-    """One direction of one connection: an ordered flight of pieces between a sender and a receiver."""
-
-    def __init__(self, link: Link, window_bytes: int) -> None:
-        self.link = link
-        self.window_bytes = window_bytes
-        self.outstanding_bytes = 0  # sent and not yet read by the receiver
-        self.sender: SimulatedTransport | None = None
-        self.receiver: SimulatedTransport | None = None
-        self._flight: deque[bytes | str] = deque()
-        self._last_arrival_s = 0.0
-
-    def room_bytes(self) -> int:
-        return self.window_bytes - self.outstanding_bytes
-
-    def send(self, piece: bytes | str) -> None:
-        """Data as bytes; the marks "fin" (end of data) and "rst" (reset) as text. They arrive in order."""
-        if isinstance(piece, bytes):
-            self.outstanding_bytes += len(piece)
-        loop = self.link.network.loop
-        self._last_arrival_s = max(self._last_arrival_s, loop.time() + self.link.delay_s())
-        self._flight.append(piece)
-        self.link.cross(self._arrive, self._last_arrival_s - loop.time())
-
-    def _arrive(self) -> None:
-        if not self._flight:
-            return  # dropped by a reset while it was under way
-        piece = self._flight.popleft()
-        if self.receiver is not None:
-            self.receiver.arrived(piece)
-
-    def consumed(self, size: int) -> None:
-        """The receiver took `size` bytes off its socket: tell the sender, over the way back."""
-        back = self.link.network.link(self.link.target, self.link.source)
-        back.cross(lambda: self._window_opened(size))
-
-    def _window_opened(self, size: int) -> None:
-        self.outstanding_bytes -= size
-        if self.sender is not None:
-            self.sender.window_opened()
-
-    def drop(self) -> None:
-        """Whatever is under way is lost."""
-        self._flight.clear()
-
-    def in_flight(self) -> bool:
-        return bool(self._flight)
 
 
 @dataclass
@@ -134,76 +38,6 @@ class Connection:
 
     def open(self) -> bool:
         return not (self.client.lost and self.server.lost)
-
-
-class _Socket:
-    """What `server.sockets` holds: only an address."""
-
-    def __init__(self, address: tuple[str, int]) -> None:
-        self._address = address
-
-    def getsockname(self) -> tuple[str, int]:
-        return self._address
-
-
-class Listener(asyncio.AbstractServer):
-    """A listening address of one node."""
-
-    def __init__(
-        self,
-        network: Network,
-        node: Node | None,
-        host: str,
-        port: int,
-        protocol_factory: Callable[[], asyncio.BaseProtocol],
-    ) -> None:
-        self.network = network
-        self.node = node
-        self.host = host
-        self.port = port
-        self.protocol_factory = protocol_factory
-        self.context = contextvars.copy_context()
-        self.connections: list[SimulatedTransport] = []
-        self._serving = True
-
-    @property
-    def sockets(self) -> tuple[_Socket, ...]:
-        return (_Socket((self.network.address_of(self.host), self.port)),) if self._serving else ()
-
-    def accept(self, transport: SimulatedTransport) -> None:
-        """Runs in the listening node: makes the protocol of a connection that the kernel accepted."""
-        self.connections = [each for each in self.connections if not each.lost]
-        self.connections.append(transport)
-        transport.begin(self.protocol_factory())
-
-    def close(self) -> None:
-        if self._serving:
-            self._serving = False
-            self.network.forget(self)
-
-    def close_clients(self) -> None:
-        for transport in self.connections:
-            transport.close()
-
-    def abort_clients(self) -> None:
-        for transport in self.connections:
-            transport.abort()
-
-    def is_serving(self) -> bool:
-        return self._serving
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        return self.network.loop
-
-    async def start_serving(self) -> None:
-        if not self._serving:
-            raise RuntimeError("the server is closed")
-
-    async def serve_forever(self) -> None:
-        await self.network.loop.create_future()
-
-    async def wait_closed(self) -> None:
-        """Nothing to wait for: connections end on their own, as before Python 3.12."""
 
 
 class Network:
@@ -317,7 +151,11 @@ class Network:
         answer: asyncio.Future[SimulatedTransport],
     ) -> None:
         """The first packet reached the target host."""
+        if answer.done():
+            return  # given up meanwhile
         if target in self._dark_hosts:
+            again = lambda: self._syn(source, node, context, target, port, answer)  # noqa: E731
+            self.loop.call_world(self.settings.syn_retry_s, self.link(source, target).cross, again)
             return
         back = self.link(target, source)
         listener = self._listeners.get((target, port))
@@ -363,7 +201,7 @@ class Network:
                     else:
                         end.dark = True
                         end.outgoing.drop()
-                        silence_s = self.rng.uniform(0, self.settings.tcp_timeout_s)
+                        silence_s = self.rng.uniform(0, self.settings.silence_max_s)
                         self.loop.call_world(silence_s, peer.arrived, "rst")
 
     # -- faults
@@ -394,6 +232,7 @@ class Network:
         for connection in self._connections:
             for end in (connection.client, connection.server):
                 if end.outgoing.link is link and end.outgoing.in_flight() and not end.lost:
+                    self.fired["network: connection timed out"] += 1
                     end.break_with(TimeoutError(110, "connection timed out"))
 
     def reset_one(self, host: str | None = None) -> bool:
@@ -407,6 +246,8 @@ class Network:
             return False
         connection = self.rng.choice(open_ones)
         self.fired["network: reset"] += 1
+        if connection.client.amid_data() or connection.server.amid_data():
+            self.fired["network: reset in mid-frame"] += 1
         self.loop.trace.add(f"{self.loop.time()!r} reset {connection.client.local}>{connection.server.local}")
         for end in (connection.client, connection.server):
             end.outgoing.drop()

@@ -7,7 +7,11 @@ from benchmarks.verify.history import Outcome
 NONE = 0
 OFFSET_OUT_OF_RANGE = 1
 TOPIC_ALREADY_EXISTS = 36
+INVALID_PARTITIONS = 37
 OUT_OF_ORDER_SEQUENCE_NUMBER = 45
+DUPLICATE_SEQUENCE_NUMBER = 46
+UNKNOWN_TOPIC_OR_PARTITION = 3
+UNKNOWN_TOPIC_ID = 100
 
 # The request may have been applied although it was answered with an error.
 _UNKNOWN = {

@@ -1,144 +1,80 @@
 """The scenarios: what goes wrong while the workload runs. Each draws its own settings from the seed.
 
 A scenario is a coroutine that runs in no node's name until the virtual time it is given, and settings for the world.
-`must_fire` names what has to have happened at least once in a search, or the search proves nothing.
+`must_fire` names the faults that it is about and the rare paths they lead to: a search of some size in which one of
+them never happened proves nothing. What each single fault does is in `troubles.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from tests.simulation.world import BROKER, World, WorldSettings
+from tests.simulation import troubles
+from tests.simulation.troubles import Trouble, fast_disk, some_disk
+from tests.simulation.world import World, WorldSettings
 
 Chaos = Callable[[World, random.Random, float], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True)
 class Scenario:
+    """`quiet`: too little goes wrong in it, by design, for a number of faults to be asked of each run."""
+
     name: str
     text: str
     chaos: Chaos
     must_fire: tuple[str, ...] = ()
     make_settings: Callable[[random.Random], WorldSettings] = lambda rng: WorldSettings()
+    quiet: bool = False
 
 
-async def _until(world: World, until_s: float, rng: random.Random, least_s: float, most_s: float) -> bool:
-    """Wait a random while; False when the time is over."""
-    wait_s = rng.uniform(least_s, most_s)
-    if world.loop.time() + wait_s >= until_s:
-        return False
-    await asyncio.sleep(wait_s)
-    return True
+def _mix(*weighted: tuple[float, Trouble], least_s: float = 0.2, most_s: float = 3.0) -> Chaos:
+    """One trouble after the other, each drawn by its weight, with a pause of `least_s` to `most_s` before it."""
+
+    async def chaos(world: World, rng: random.Random, until_s: float) -> None:
+        makers = [maker for _, maker in weighted]
+        weights = [weight for weight, _ in weighted]
+        while await troubles.pause(world, until_s, rng, least_s, most_s):
+            (trouble,) = rng.choices(makers, weights)
+            await trouble(world, rng)
+
+    return chaos
 
 
-async def _steady(world: World, rng: random.Random, until_s: float) -> None:
-    """Only what happens on any good day: slow packets, a slow reader, a connection reset now and then."""
-    while await _until(world, until_s, rng, 1, 5):
-        if rng.random() < 0.7:
-            world.network.reset_one(BROKER)
-        else:
-            world.network.read_rate_bytes_per_s["reader-1"] = rng.uniform(5_000, 100_000)
-
-
-async def _crash(world: World, rng: random.Random, *, power_cut: bool) -> None:
-    """Kill the broker: at once, or aimed at the moments between a write to its WAL and the acks that follow."""
-    if rng.random() < 0.3:
-        world.kill_broker(power_cut=power_cut)
-        return
-    written = asyncio.Event()
-    world.disk.when_next_written(written.set)
-    try:
-        async with asyncio.timeout(rng.uniform(0.5, 5)):
-            await written.wait()
-    except TimeoutError:
-        pass  # nothing was written in the meantime
-    await asyncio.sleep(rng.uniform(0, 3 * world.disk.settings.sync_max_s))
-    world.kill_broker(power_cut=power_cut)
-
-
-def _some_disk(rng: random.Random) -> WorldSettings:
-    """Disks from fast to slow: on a slow one a crash more often falls between a write and its sync."""
-    settings = WorldSettings()
-    settings.disk.sync_max_s = rng.choice((0.002, 0.02, 0.2))
-    settings.disk.write_max_s = rng.choice((0.0002, 0.01))
-    settings.restart_max_s = rng.choice((0.0, 0.5, 2.0))
-    return settings
-
-
-async def _kills(world: World, rng: random.Random, until_s: float) -> None:
-    while await _until(world, until_s, rng, 0.1, 4):
-        await _crash(world, rng, power_cut=False)
-
-
-async def _power_cuts(world: World, rng: random.Random, until_s: float) -> None:
-    while await _until(world, until_s, rng, 0.1, 4):
-        if rng.random() < 0.2:
-            world.disk.fail_next_sync = True
-            await asyncio.sleep(rng.uniform(0, 1))
-        await _crash(world, rng, power_cut=rng.random() < 0.8)
-
-
-async def _store_trouble(world: World, rng: random.Random, until_s: float) -> None:
-    """The store refuses, forgets to answer, answers late; commits of the metadata get lost; sometimes a kill on top."""
-    while await _until(world, until_s, rng, 0.2, 4):
-        store, database = world.bucket.settings, world.metadata.settings
-        store.error_share = rng.choice((0, 0.05, 0.3))
-        store.lost_reply_share = rng.choice((0, 0.05, 0.2))
-        store.late_apply_share = rng.choice((0, 0.05, 0.2))
-        store.short_body_share = rng.choice((0, 0.1))
-        store.request_timeout_s = rng.choice((0.5, 2, 10))
-        database.conflict_share = rng.choice((0, 0.1))
-        database.unknown_commit_share = rng.choice((0, 0.1))
-        event = rng.random()
-        if event < 0.2:
-            world.bucket.slow_down(rng.uniform(0.5, 5))
-        elif event < 0.3:
-            world.bucket.go_down(rng.uniform(0.5, 10))
-        elif event < 0.45:
-            await _crash(world, rng, power_cut=rng.random() < 0.5)
-
-
-async def _network_trouble(world: World, rng: random.Random, until_s: float) -> None:
-    """One-way partitions, resets in mid-frame, a broker that stops and goes on."""
-    while await _until(world, until_s, rng, 0.2, 4):
-        event = rng.random()
-        clients = [name for name in world.loop.nodes if name != BROKER]
-        if event < 0.4:
-            world.network.reset_one()
-        elif event < 0.75:
-            ends = [rng.choice(clients), BROKER]
-            rng.shuffle(ends)
-            world.network.block(*ends)
-            world.loop.call_world(rng.uniform(0.1, 8), world.network.heal, *ends)
-        else:
-            node = world.broker()
-            if node is not None and node.running():
-                world.fired["process pause"] += 1
-                world.loop.pause(node)
-                await asyncio.sleep(rng.uniform(0.1, 5))
-                if node.paused():  # not killed or healed meanwhile
-                    world.loop.resume(node)
-
+_CRASHES = ((2.0, troubles.kill), (1.0, troubles.power_cut))
 
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
-        Scenario("steady", "nothing worse than a reset connection", _steady, ("network: reset",)),
+        Scenario(
+            "steady",
+            "nothing worse than a reset connection and a slow reader",
+            _mix((3, troubles.reset), (1, troubles.slow_reader), least_s=1, most_s=5),
+            (
+                "network: reset",
+                "network: reset in mid-frame",
+                "network: slow packet",
+                "network: slow reader",
+                "disk: stall",
+                "disk: segment recycled",
+                "rare: upload",
+            ),
+            quiet=True,
+        ),
         Scenario(
             "kills",
             "the broker process is killed and started again, its disk kept",
-            _kills,
-            ("process kill",),
-            _some_disk,
+            _mix((1, troubles.kill), most_s=4),
+            ("process kill", "broker: started", "rare: recovered frames made durable again"),
+            some_disk,
         ),
         Scenario(
             "power-cuts",
             "the broker's host loses power, un-synced writes are lost or torn; syncs fail",
-            _power_cuts,
+            _mix((4, troubles.power_cut), (1, troubles.kill), (1, troubles.failed_sync), most_s=4),
             (
                 "power cut",
                 "process kill",
@@ -146,29 +82,115 @@ SCENARIOS = {
                 "disk: unsynced write survived",
                 "disk: unsynced write torn",
                 "disk: sync failed",
+                "rare: recovered frames made durable again",
+                "rare: torn segment recovered",
             ),
-            _some_disk,
+            some_disk,
         ),
         Scenario(
             "store-trouble",
-            "the object store and the metadata refuse, lose replies, apply late",
-            _store_trouble,
+            "the object store refuses, loses replies, applies late, is slow or away",
+            _mix((4, troubles.unreliable_store), (2, troubles.slow_store), (1, troubles.store_outage), *_CRASHES),
             (
                 "store: error before apply",
                 "store: reply lost",
                 "store: late apply",
                 "store: slow-down",
+                "store: short body",
                 "store: down",
-                "metadata: transaction refused",
-                "metadata: commit unknown",
+                "store: put-if-absent refused",
+                "store: own put-if-absent refused",
+                "rare: upload retried",
+                "rare: late apply after its repeat",
+                "rare: back-pressure",
+                "rare: produce held back",
             ),
-            _some_disk,
+            fast_disk,
+        ),
+        Scenario(
+            "store-lies",
+            "the object store cuts and corrupts what it returns, and does not find what it has",
+            _mix((5, troubles.lying_store), (1, troubles.unreliable_store), *_CRASHES),
+            (
+                "store: truncated body",
+                "store: corrupt body",
+                "store: key missing for a while",
+                "rare: corrupt block found",
+                "rare: read retried",
+                "rare: block cache miss",
+            ),
+            fast_disk,
+        ),
+        Scenario(
+            "metadata-outage",
+            "the metadata database refuses, forgets whether it committed, is away for seconds",
+            _mix((4, troubles.unreliable_metadata), (2, troubles.metadata_outage), *_CRASHES),
+            (
+                "metadata: transaction refused",
+                "metadata: connection lost before commit",
+                "metadata: commit unknown",
+                "metadata: down",
+                "rare: unknown commit settled by a repeat",
+            ),
+            fast_disk,
         ),
         Scenario(
             "network-trouble",
-            "one-way partitions, resets in mid-frame, a broker process that is paused",
-            _network_trouble,
-            ("network: reset", "network: partition", "process pause"),
+            "one-way partitions, resets in mid-frame, slow readers",
+            _mix((4, troubles.reset), (3, troubles.partition), (1, troubles.slow_reader), most_s=2),
+            (
+                "network: reset",
+                "network: reset in mid-frame",
+                "network: partition",
+                "network: slow reader",
+                "network: slow packet",
+            ),
+        ),
+        Scenario(
+            "pauses",
+            "the broker process stops for a while and goes on, or is killed while it stands still",
+            _mix((3, troubles.stop_and_go), (1, troubles.kill_while_stopped), (1, troubles.reset), most_s=2.5),
+            ("process pause", "process killed while paused"),
+            fast_disk,
+        ),
+        Scenario(
+            "disk-full",
+            "no space for new segments of the WAL, for seconds; kills meanwhile",
+            _mix((4, troubles.full_disk), (1, troubles.slow_store), *_CRASHES),
+            ("disk: full", "rare: back-pressure", "rare: produce held back", "broker: start failed"),
+            troubles.small_segments,
+        ),
+        Scenario(
+            "bit-flips",
+            "bits of the WAL turn over, for good or in one read; what the store returns is wrong at times",
+            _mix((3, troubles.rot), (1, troubles.lying_store), (1, troubles.misread), *_CRASHES, most_s=3),
+            ("disk: bit flipped", "disk: bit flipped in a read", "rare: rotten WAL refused"),
+            fast_disk,
+        ),
+        Scenario(
+            "clock-jumps",
+            "the wall clock is wrong from the start and jumps by seconds to minutes, forward and back",
+            _mix((4, troubles.clock_jump), (1, troubles.reset), *_CRASHES, most_s=2.5),
+            ("clock: jump forward", "clock: jump back", "clock: skewed at start"),
+            troubles.skewed_clock,
+        ),
+        Scenario(
+            "storm",
+            "everything at once",
+            _mix(*((1.0, trouble) for trouble in troubles.ALL), least_s=0.2, most_s=3),
+            (
+                "process kill",
+                "power cut",
+                "process pause",
+                "disk: sync failed",
+                "disk: full",
+                "store: reply lost",
+                "store: late apply",
+                "metadata: commit unknown",
+                "network: partition",
+                "clock: jump back",
+            ),
+            troubles.any_world,
         ),
     )
 }

@@ -5,15 +5,26 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tests.simulation.run import RunResult, run_scenario
 from tests.simulation.scenarios import SCENARIOS, Scenario
+from tests.simulation.vacuity import (
+    LEAST_SECONDS,
+    RUNS_TO_EXPECT_EVERYTHING,
+    faults,
+    never_happened,
+    spread,
+    table,
+    too_little,
+)
 
 _RUNS_PER_PROCESS = 16  # what a killed node held is never freed: a worker process ends before that adds up
 
+Job = tuple[str, int, float]
 
-def _one(job: tuple[str, int, float]) -> RunResult:
+
+def _one(job: Job) -> RunResult:
     name, seed, duration_s = job
     return run_scenario(SCENARIOS[name], seed, duration_s=duration_s)
 
@@ -22,34 +33,64 @@ def replay_command(scenario: str, seed: int, duration_s: float) -> str:
     return f"python -m tests.simulation {scenario} --seed {seed} --seconds {duration_s:g}"
 
 
-def search(scenarios: Sequence[Scenario], seeds: Iterable[int], duration_s: float, jobs: int) -> int:
-    """Print what was found; 0 when every run was good and everything that had to happen did."""
-    work = [(scenario.name, seed, duration_s) for seed in seeds for scenario in scenarios]
-    fired: dict[str, Counter[str]] = {scenario.name: Counter() for scenario in scenarios}
-    failures = 0
-    began = time.monotonic()
-    simulated_s = 0.0
-    acked = 0
+def _results(work: Sequence[Job], jobs: int) -> Iterator[RunResult]:
     with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=_RUNS_PER_PROCESS) as pool:
-        for result in pool.imap_unordered(_one, work):
-            fired[result.scenario].update(result.fired)
-            simulated_s += result.simulated_s
-            acked += result.acked_batches
-            if result.failure:
-                failures += 1
-                print(f"FAILED {result.scenario} seed {result.seed}\n{result.failure}")
-                print(f"replay: {replay_command(result.scenario, result.seed, duration_s)}\n", flush=True)
-    elapsed_s = time.monotonic() - began
+        yield from pool.imap_unordered(_one, work)
+
+
+def search(scenarios: Sequence[Scenario], seeds: Iterable[int], duration_s: float, jobs: int) -> int:
+    """Print what was found; 0 when every run was good, none was too little, and all that had to happen did."""
+    work = [(scenario.name, seed, duration_s) for seed in seeds for scenario in scenarios]
+    began = time.monotonic()
+    results: list[RunResult] = []
+    failures = 0
+    for result in _results(work, jobs):
+        results.append(result)
+        short = too_little(result) if duration_s >= LEAST_SECONDS else []
+        if not result.failure and not short:
+            continue
+        failures += 1
+        if result.failure:
+            print(f"FAILED {result.scenario} seed {result.seed}\n{result.failure}")
+        else:
+            print(f"VACUOUS {result.scenario} seed {result.seed}: {', '.join(short)}")
+        print(f"replay: {replay_command(result.scenario, result.seed, duration_s)}\n", flush=True)
+    _print_speed(results, failures, time.monotonic() - began, duration_s)
+    return 1 if _print_events(scenarios, results) or failures else 0
+
+
+def _print_speed(results: Sequence[RunResult], failures: int, elapsed_s: float, duration_s: float) -> None:
+    simulated_s = sum(result.simulated_s for result in results)
     print(
-        f"{len(work)} runs, {failures} failed, {acked} batches acknowledged, {simulated_s:.0f} simulated seconds "
-        f"in {elapsed_s:.0f} s"
+        f"{len(results)} runs, {failures} failed; {simulated_s:.0f} simulated seconds in {elapsed_s:.0f} s: "
+        f"{simulated_s / elapsed_s:.0f} a second, {60 * len(results) / elapsed_s:.0f} runs a minute"
     )
+    print(
+        "least / median of a run: "
+        f"{spread([result.simulated_s for result in results])} simulated seconds, "
+        f"{spread([result.acked_batches for result in results])} acknowledged batches, "
+        f"{spread([faults(result.fired) for result in results])} faults"
+    )
+    if duration_s < LEAST_SECONDS:
+        print(f"runs of less than {LEAST_SECONDS:.0f} s: the least that each has to have done was not checked")
+
+
+def _print_events(scenarios: Sequence[Scenario], results: Sequence[RunResult]) -> int:
+    """How often each fault and rare path was met; returns how many were expected in vain."""
+    fired = {scenario.name: Counter[str]() for scenario in scenarios}
+    runs = Counter(result.scenario for result in results)
+    for result in results:
+        fired[result.scenario].update(result.fired)
+    print(table(fired))
     missing = 0
     for scenario in scenarios:
-        counts = fired[scenario.name]
-        print(f"{scenario.name}: " + ", ".join(f"{name} {counts[name]}" for name in sorted(counts)))
-        for name in scenario.must_fire:
-            if not counts[name]:
+        for name in never_happened(scenario, fired[scenario.name]):
+            if runs[scenario.name] >= RUNS_TO_EXPECT_EVERYTHING:
                 missing += 1
-                print(f"VACUOUS {scenario.name}: {name!r} never happened")
-    return 1 if failures or missing else 0
+                print(f"VACUOUS {scenario.name}: {name!r} never happened in {runs[scenario.name]} runs")
+            else:
+                print(
+                    f"{scenario.name}: {name!r} did not happen; that counts from {RUNS_TO_EXPECT_EVERYTHING} runs of a "
+                    "scenario on"
+                )
+    return missing

@@ -1,26 +1,20 @@
-"""The simulated object store: a bucket in memory behind a network that loses requests and replies.
+"""The simulated object store: a bucket in memory, which outlives every process, and what is wrong with it just now.
 
-A `Bucket` outlives every process. `client()` gives one process its `ObjectStore`. A request that is under way takes
-effect (or not) whatever happens to the process that sent it.
+`client()` gives one process its `ObjectStore` (`store_client.py`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
 import zlib
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from typing_extensions import Buffer
-
-from s3stream.errors import AlreadyExists, Invalid, NotFound, OutcomeUnknown, Retry, StreamError
-from s3stream.ports import Clock, ObjectInfo
-from tests.simulation.errors import SimulationFailure
+from s3stream.errors import AlreadyExists
+from s3stream.ports import Clock
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.nodes import CURRENT, Node, NodeState
+from tests.simulation.store_client import SimulatedObjectStore
 
 
 @dataclass
@@ -33,7 +27,13 @@ class StoreSettings:
     error_share: float = 0.0  # refused, not applied
     lost_reply_share: float = 0.0  # applied, outcome unknown
     late_apply_share: float = 0.0  # outcome unknown, applied some time after the answer
-    short_body_share: float = 0.0
+    own_conflict_share: float = 0.0  # put-if-absent applied, and refused as existing by a repeat on the way
+    short_body_share: float = 0.0  # the connection ends early and the adapter sees it: Retry
+    truncated_body_share: float = 0.0  # fewer bytes come than were asked for, and nobody on the way notices
+    corrupt_body_share: float = 0.0  # one bit of what comes is wrong
+    missing_share: float = 0.0  # of the keys read: not found for a while, nor listed, although they are there
+    missing_max_s: float = 2.0
+    stale_list_share: float = 0.0  # of the pages listed: the newest keys are not in it yet
     request_timeout_s: float = 10.0
     late_apply_max_s: float = 30.0
     page_max_keys: int = 100
@@ -63,6 +63,9 @@ class Bucket:
         self.settings = settings if settings is not None else StoreSettings()
         self.objects: dict[str, StoredObject] = {}
         self.deleted_keys: set[str] = set()
+        self.revived_keys: set[str] = set()  # deleted, then brought back by a late apply: nobody knows of them
+        self.late_keys: set[str] = set()  # put at a moment that nobody waited for
+        self._hidden_until_s: dict[str, float] = {}
         self._slow_until_s = 0.0
         self._down_until_s = 0.0
 
@@ -79,6 +82,14 @@ class Bucket:
 
     def end_troubles(self) -> None:
         self._slow_until_s = self._down_until_s = 0.0
+        self._hidden_until_s.clear()
+        self.settings = StoreSettings()
+
+    def hidden(self, key: str, *, may_begin: bool = False) -> bool:
+        """Whether the store says just now that `key` is not there, although it is."""
+        if may_begin and self.rng.random() < self.settings.missing_share:
+            self._hidden_until_s[key] = self.loop.time() + self.rng.uniform(0, self.settings.missing_max_s)
+        return self.loop.time() < self._hidden_until_s.get(key, 0.0)
 
     def slow(self) -> bool:
         return self.loop.time() < self._slow_until_s and self.rng.random() < 0.8
@@ -98,138 +109,22 @@ class Bucket:
         self.objects[key] = StoredObject(body, self.clock.now_ms())
         self.deleted_keys.discard(key)
 
+    def put_late(self, key: str, body: bytes, if_absent: bool) -> None:
+        """Long after the sender gave up. It may have sent it again, or have had it removed, in the meantime."""
+        self.late_keys.add(key)
+        if key in self.objects:
+            self.fired["rare: late apply after its repeat"] += 1
+        elif key in self.deleted_keys:
+            self.fired["rare: late apply of a deleted key"] += 1
+            self.revived_keys.add(key)
+        try:
+            self.put_now(key, body, if_absent)
+        except AlreadyExists:
+            pass  # nobody waits for the answer any more
+
     def delete_now(self, keys: Sequence[str]) -> None:
         for key in keys:
             self.loop.trace.add(f"  store delete {key}")
             if self.objects.pop(key, None) is not None:
                 self.deleted_keys.add(key)
-
-
-class SimulatedObjectStore:
-    """One process's `ObjectStore`."""
-
-    def __init__(self, bucket: Bucket) -> None:
-        self._bucket = bucket
-
-    async def put(self, key: str, body: Sequence[Buffer], *, if_absent: bool = False) -> None:
-        views = [memoryview(each).cast("B") for each in body]
-        before = b"".join(views)
-
-        def apply() -> None:
-            if b"".join(views) != before:
-                self._bucket.loop.fail(SimulationFailure(f"the body of {key} changed while it was being put"))
-            self._bucket.put_now(key, before, if_absent)
-
-        await self._write(f"put {key}", apply, len(before))
-
-    async def delete(self, keys: Sequence[str]) -> None:
-        wanted = list(keys)
-        await self._write(f"delete of {len(wanted)} keys", lambda: self._bucket.delete_now(wanted), 0)
-
-    async def get(self, key: str, start: int = 0, end: int | None = None) -> memoryview:
-        bucket = self._bucket
-        await self._reach(f"get {key}")
-        stored = bucket.objects.get(key)
-        if stored is None:
-            raise NotFound(f"{key} does not exist")
-        size = len(stored.body)
-        stop = size if end is None else end
-        if not 0 <= start <= stop <= size:
-            raise Invalid(f"range [{start}, {stop}) of {key}, which has {size} bytes")
-        await asyncio.sleep((stop - start) / bucket.settings.bandwidth_bytes_per_s)
-        if bucket.rng.random() < bucket.settings.short_body_share:
-            bucket.fired["store: short body"] += 1
-            raise Retry(f"get {key}: short body")
-        return memoryview(stored.body)[start:stop]
-
-    async def list(self, prefix: str, start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
-        bucket = self._bucket
-        after = start_after
-        while True:
-            await self._reach(f"list {prefix}")
-            keys = sorted(key for key in bucket.objects if key.startswith(prefix))
-            page = keys[bisect_right(keys, after) :][: bucket.rng.randint(1, bucket.settings.page_max_keys)]
-            if not page:
-                return
-            yield [ObjectInfo(key, len(bucket.objects[key].body), bucket.objects[key].modified_ms) for key in page]
-            after = page[-1]
-
-    async def close(self) -> None:
-        await asyncio.sleep(0)
-
-    async def _reach(self, what: str) -> None:
-        """Wait for the way there and back; raise what a read can meet."""
-        bucket, settings = self._bucket, self._bucket.settings
-        if bucket.down():
-            bucket.fired["store: down"] += 1
-            await asyncio.sleep(settings.request_timeout_s)
-            raise Retry(f"{what}: timed out")
-        await asyncio.sleep(bucket.latency_s(0))
-        if bucket.slow():
-            bucket.fired["store: slow-down"] += 1
-            raise Retry(f"{what}: slow down", retry_after_ms=bucket.rng.randint(50, 500))
-        if bucket.rng.random() < settings.error_share:
-            bucket.fired["store: error before apply"] += 1
-            raise Retry(f"{what}: 500")
-
-    async def _write(self, what: str, apply: Callable[[], None], size: int) -> None:
-        bucket, settings = self._bucket, self._bucket.settings
-        outcome: asyncio.Future[None] = bucket.loop.create_future()
-        node = CURRENT.get()
-        fate = bucket.rng.random()
-        if bucket.down():
-            bucket.fired["store: down"] += 1
-            await asyncio.sleep(settings.request_timeout_s)
-            raise OutcomeUnknown(f"{what}: timed out")
-        if bucket.slow():
-            bucket.fired["store: slow-down"] += 1
-            await asyncio.sleep(bucket.latency_s(0))
-            raise Retry(f"{what}: slow down", retry_after_ms=bucket.rng.randint(50, 500))
-        if fate < settings.error_share:
-            bucket.fired["store: error before apply"] += 1
-            await asyncio.sleep(bucket.latency_s(size))
-            raise Retry(f"{what}: 503")
-        fate -= settings.error_share
-        if fate < settings.late_apply_share:
-            bucket.fired["store: late apply"] += 1
-            delay_s = settings.request_timeout_s + bucket.rng.uniform(0, settings.late_apply_max_s)
-            bucket.loop.call_world(delay_s, self._apply_late, apply)
-            await asyncio.sleep(settings.request_timeout_s)
-            raise OutcomeUnknown(f"{what}: timed out")
-        lost = fate - settings.late_apply_share < settings.lost_reply_share
-        bucket.loop.call_world(bucket.latency_s(size), self._apply, what, apply, outcome, node, lost)
-        await outcome
-
-    def _apply(
-        self, what: str, apply: Callable[[], None], outcome: asyncio.Future[None], node: Node | None, lost: bool
-    ) -> None:
-        """The request reached the store; the answer goes back over the same way."""
-        bucket = self._bucket
-        if node is not None and node.state is NodeState.DEAD and bucket.rng.random() < 0.5:
-            bucket.fired["store: request cut off by a kill"] += 1
-            return
-        error: StreamError | None = None
-        try:
-            apply()
-        except AlreadyExists as refusal:
-            error = refusal
-        if lost:
-            bucket.fired["store: reply lost"] += 1
-            error = OutcomeUnknown(f"{what}: connection lost before the reply")
-        bucket.loop.call_world(bucket.rng.uniform(0, bucket.settings.latency_max_s), _settle, outcome, error)
-
-    @staticmethod
-    def _apply_late(apply: Callable[[], None]) -> None:
-        try:
-            apply()
-        except AlreadyExists:
-            pass  # nobody waits for the answer any more
-
-
-def _settle(outcome: asyncio.Future[None], error: StreamError | None) -> None:
-    if outcome.done():
-        return  # cancelled by its caller
-    if error is None:
-        outcome.set_result(None)
-    else:
-        outcome.set_exception(error)
+                self.revived_keys.discard(key)

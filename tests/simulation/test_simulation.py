@@ -29,7 +29,7 @@ def test_the_broker_keeps_its_promises(scenario: str, seed: int) -> None:
 
 @pytest.mark.parametrize("scenario", list(SCENARIOS))
 def test_the_model_broker_keeps_them_too(scenario: str) -> None:
-    result = run_scenario(SCENARIOS[scenario], 1, duration_s=SECONDS, process=model_process)
+    result = run_scenario(SCENARIOS[scenario], 1, duration_s=SECONDS, process=model_process, basic=True)
     assert not result.failure
     assert result.acked_batches > 20
 
@@ -47,7 +47,14 @@ def seeds_until_caught(
 ) -> int:
     """How many seeds it takes until a run fails; more than `most` when none does."""
     for seed in range(1, most + 1):
-        if run_scenario(SCENARIOS[scenario], seed, duration_s=seconds, process=process, adjust=adjust).failure:
+        if run_scenario(
+            SCENARIOS[scenario],
+            seed,
+            duration_s=seconds,
+            process=process,
+            basic=process is model_process,
+            adjust=adjust,
+        ).failure:
             return seed
     return most + 1
 

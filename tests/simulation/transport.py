@@ -17,7 +17,8 @@ from tests.simulation.errors import SimulationFailure
 from tests.simulation.nodes import Node
 
 if TYPE_CHECKING:
-    from tests.simulation.network import Network, Wire
+    from tests.simulation.link import Wire
+    from tests.simulation.network import Network
 
 
 _SIZE_HINT_BYTES = 65_536  # what uvloop passes to get_buffer()
@@ -153,6 +154,7 @@ class SimulatedTransport(asyncio.Transport):
         if rate is None:
             self.network.loop.call_soon(self._deliver, context=self.context)
         else:
+            self.network.fired["network: slow reader"] += 1
             wait_s = len(self._received[0]) / rate
             self.network.loop.call_later(wait_s, self._deliver, context=self.context)
 
@@ -301,6 +303,10 @@ class SimulatedTransport(asyncio.Transport):
                 if held.sent_checksum != held.checksum:
                     raise SimulationFailure("a buffer handed to write() changed before it was sent")
         return b"".join(parts)
+
+    def amid_data(self) -> bool:
+        """Whether bytes of this end are still held or on the wire."""
+        return bool(self._held) or self.outgoing.in_flight()
 
     # -- the end
 

@@ -17,10 +17,12 @@ from tests.simulation.clock import WallClock
 from tests.simulation.database import DatabaseSettings, MetadataFile
 from tests.simulation.disk import Disk, DiskSettings
 from tests.simulation.errors import SimulationFailure
+from tests.simulation.link import NetworkSettings
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.network import Network, NetworkSettings
+from tests.simulation.network import Network
 from tests.simulation.nodes import Node, NodeState
 from tests.simulation.randomness import stream
+from tests.simulation.rare_paths import RarePaths
 from tests.simulation.store import Bucket, StoreSettings
 from tests.simulation.trace import Trace
 
@@ -30,14 +32,16 @@ PORT = 9092
 
 @dataclass
 class WorldSettings:
-    """How the world is made; scenarios change the parts while it runs."""
+    """How the world is made; scenarios change the parts while it runs. `broker` overrides settings of the broker."""
 
     network: NetworkSettings = field(default_factory=NetworkSettings)
     disk: DiskSettings = field(default_factory=DiskSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    broker: dict[str, object] = field(default_factory=dict)
     segment_size_bytes: int = 256 * 1024
-    restart_max_s: float = 2.0
+    restart_max_s: float = 0.5
+    clock_offset_ms: int = 0
 
 
 Process = Callable[["World", Node], Coroutine[Any, Any, None]]
@@ -45,7 +49,8 @@ Process = Callable[["World", Node], Coroutine[Any, Any, None]]
 
 
 class World:
-    """Call `close()` at the end; nothing of a world may be used after it."""
+    """Call `close()` at the end; nothing of a world may be used after it. `fired` counts every fault that happened, and
+    under "rare: ..." what the broker did because of them."""
 
     def __init__(
         self, seed: int, process: Process, settings: WorldSettings | None = None, trace: Trace | None = None
@@ -53,20 +58,29 @@ class World:
         self.seed = seed
         self.settings = settings if settings is not None else WorldSettings()
         self.fired: Counter[str] = Counter()
+        self.rare_paths = RarePaths(self.fired)
         self.history = History()
-        self.loop = SimulatedLoop(trace=trace)  # type: ignore[abstract]  # only typeshed makes it so
-        self.clock = WallClock(self.loop)
+        self.loop = SimulatedLoop(trace=trace)
+        self.clock = WallClock(self.loop, self.settings.clock_offset_ms, self.fired)
         self.network = Network(self.loop, self.rng("network"), self.settings.network, self.fired)
-        self.disk = Disk(self.loop, self.rng("disk"), self.fired, self.settings.segment_size_bytes, self.settings.disk)
+        self.disk = self._new_disk()
         self.bucket = Bucket(self.loop, self.rng("store"), self.clock, self.fired, self.settings.store)
-        self.metadata = MetadataFile(self.loop, self.rng("metadata"), self.clock, self.fired, self.settings.database)
+        self.metadata = self._new_metadata()
         self._process = process
         self._chaos = self.rng("chaos")
-        self._restarts = True
+        self._disks_lost = 0
+        if self.settings.clock_offset_ms:
+            self.fired["clock: skewed at start"] += 1
 
     def rng(self, name: str) -> random.Random:
         """The random stream of this name."""
         return stream(self.seed, name)
+
+    def _new_disk(self, name: str = "disk") -> Disk:
+        return Disk(self.loop, self.rng(name), self.fired, self.settings.segment_size_bytes, self.settings.disk)
+
+    def _new_metadata(self, name: str = "metadata") -> MetadataFile:
+        return MetadataFile(self.loop, self.rng(name), self.clock, self.fired, self.settings.database)
 
     # -- the broker process
 
@@ -96,25 +110,61 @@ class World:
 
     def _end_process(self, node: Node) -> None:
         if node.state is not NodeState.DEAD:
-            self.loop.kill(node)
-            self.disk.process_killed(node)
+            self._end(node, power_cut=False)
+            if self.disk.flips and self._chaos.random() < 0.5:
+                self.disk.mend()  # somebody read the error and restored the files
             self._restart_soon()
 
-    def _restart_soon(self) -> None:
-        self.loop.call_world(self._chaos.uniform(0, self.settings.restart_max_s), self.start_broker)
-
-    def kill_broker(self, *, power_cut: bool = False) -> bool:
-        """Kill the process, or cut the power of its host; it starts again soon. False when none was alive."""
-        node = self.broker()
-        if node is None:
-            return False
-        self.fired["power cut" if power_cut else "process kill"] += 1
+    def _end(self, node: Node, *, power_cut: bool) -> None:
+        self.rare_paths.collect()
         self.loop.kill(node, power_cut=power_cut)
         self.disk.process_killed(node)
         if power_cut:
             self.disk.power_cut()
-        self._restart_soon()
+
+    def _restart_soon(self) -> None:
+        self.loop.call_world(self._chaos.uniform(0, self.settings.restart_max_s), self.start_broker)
+
+    def kill_broker(self, *, power_cut: bool = False, restart: bool = True) -> bool:
+        """Kill the process, or cut the power of its host; it starts again soon, or when `start_broker` is called. False
+        when none was alive."""
+        node = self.broker()
+        if node is None:
+            return False
+        if node.paused():
+            self.fired["process killed while paused"] += 1
+        self.fired["power cut" if power_cut else "process kill"] += 1
+        self._end(node, power_cut=power_cut)
+        if restart:
+            self._restart_soon()
         return True
+
+    def pause_broker(self, duration_s: float) -> bool:
+        """Stop the process as SIGSTOP does and let it go on after `duration_s`, unless it is dead by then. False when
+        none was running."""
+        node = self.broker()
+        if node is None or not node.running():
+            return False
+        self.fired["process pause"] += 1
+        self.loop.pause(node)
+        self.loop.call_world(duration_s, self._resume, node)
+        return True
+
+    def _resume(self, node: Node) -> None:
+        if node.paused():
+            self.loop.resume(node)
+
+    def lose_disk(self, *, metadata: bool) -> None:
+        """The dead broker's WAL is gone, and with `metadata` all of its data directory: it starts on an empty one. What
+        only they held is lost by definition; what the broker must not do is to go on as if nothing was."""
+        if self.broker() is not None:
+            raise SimulationFailure("the disk of a living broker cannot be taken away")
+        self.fired["disk: lost"] += 1
+        self._disks_lost += 1
+        self.disk = self._new_disk(f"disk/{self._disks_lost}")
+        if metadata:
+            self.metadata.forget()
+            self.metadata = self._new_metadata(f"metadata/{self._disks_lost}")
 
     # -- faults in general
 
@@ -123,15 +173,14 @@ class World:
         self.network.heal_all()
         self.network.read_rate_bytes_per_s.clear()
         self.network.settings = NetworkSettings(slow_packet_share=0)
-        self.disk.settings.stall_share = 0
-        self.disk.fail_next_sync = False
-        self.bucket.settings = StoreSettings()
+        self.disk.end_troubles()
         self.bucket.end_troubles()
-        self.metadata.settings = DatabaseSettings()
+        self.metadata.end_troubles()
         for node in list(self.loop.nodes.values()):
             if node.state is NodeState.PAUSED:
                 self.loop.resume(node)
 
     def close(self) -> None:
+        self.rare_paths.collect()
         self.loop.close()
         self.metadata.forget()

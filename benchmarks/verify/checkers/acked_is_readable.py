@@ -2,7 +2,8 @@
 
 Plain producers: each acknowledged attempt is at exactly its offsets; an attempt of unknown outcome may have added one
 more copy. Idempotent producers: each batch at most once whatever was retried, once if acknowledged, and the batches of
-one producer in the order of their sequences. Needs the final read of the whole partition.
+one producer in the order of their sequences. Needs the final read of the whole partition; of a topic that was deleted
+there is none, and only what was read in its life is held against what was acknowledged.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ class _PartitionCheck:
 
     def run(self) -> None:
         attempts = list(self.history.produces(self.partition))
+        if self.history.deleted(self.partition):
+            self._reads_agree()
+            self._reads_agree_with_acks(attempts)
+            return
         self._collect_final_read(attempts)
         self._reads_agree()
         batches: dict[tuple[bytes, ...], list[Produce]] = defaultdict(list)
@@ -68,6 +73,23 @@ class _PartitionCheck:
                     continue
                 if offset not in self.log:
                     self.texts.append(f"offset {offset} was read as {_short(value)} and is gone at the end")
+
+    def _reads_agree_with_acks(self, attempts: list[Produce]) -> None:
+        promised = {
+            (each.base_offset or 0) + place: value
+            for each in attempts
+            if each.outcome is Outcome.OK
+            for place, value in enumerate(each.values)
+        }
+        sent = {value for each in attempts if each.outcome is not Outcome.FAIL for value in each.values}
+        for read in self.history.reads(self.partition):
+            for offset, value in read.records:
+                if promised.get(offset, value) != value:
+                    self.texts.append(
+                        f"acknowledged {_short(promised[offset])} at offset {offset}, read as {_short(value)}"
+                    )
+                elif value not in sent:
+                    self.texts.append(f"offset {offset} holds {_short(value)}, which nobody sent or which was refused")
 
     def _check_batch(self, values: tuple[bytes, ...], tries: list[Produce]) -> None:
         acked = [each for each in tries if each.outcome is Outcome.OK]

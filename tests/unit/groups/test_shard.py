@@ -15,7 +15,7 @@ from broker.groups.settings import GroupSettings
 from broker.groups.shard import GroupShard, ShardState, Timeline
 from broker.groups.state import PersistedState
 from protocol.errors import ErrorCode
-from s3stream.errors import Corrupt, Fenced, Retry
+from s3stream.errors import Corrupt, Fenced, OutcomeUnknown, Retry
 from tests.unit.groups.driver import Driver
 
 
@@ -100,12 +100,13 @@ def test_loading_yields_between_slices(driver: Driver) -> None:
     assert turns >= 15
 
 
-@pytest.mark.parametrize("error", [Corrupt("bad"), Fenced("gone")])
-def test_load_that_can_never_work_is_reported(driver: Driver, error: BaseException) -> None:
+@pytest.mark.parametrize(("error", "reads"), [(Corrupt("bad"), 8), (Fenced("gone"), 1)])
+def test_load_that_can_never_work_is_reported(driver: Driver, error: BaseException, reads: int) -> None:
     log = FlakyLog()
-    log.failures = [error]
-    broken = Driver(log=log, loop=driver.loop)
+    log.failures = [error] * 20
+    broken = Driver(GroupSettings(retry_pause_ms=1), log=log, loop=driver.loop)
     assert broken.failures == [error]
+    assert len(log.failures) == 20 - reads
     assert broken.ask(ListCommand()).error is ErrorCode.NOT_COORDINATOR
 
 
@@ -118,7 +119,7 @@ def test_load_is_tried_again() -> None:
     bench = Driver(GroupSettings(retry_pause_ms=1))
     bench.commit(5)
     log = FlakyLog(bench.log.records)
-    log.failures = [Retry("busy"), Retry("busy")]
+    log.failures = [Retry("busy"), OutcomeUnknown("connection lost"), Corrupt("short body"), Retry("busy")]
     again = Driver(GroupSettings(retry_pause_ms=1), log=log, loop=bench.loop)
     assert again.fetch() == 5
     bench.close()

@@ -24,7 +24,7 @@ class Bench:
     """One host with its devices and a process on it."""
 
     def __init__(self, seed: int = 1) -> None:
-        self.loop = SimulatedLoop()  # type: ignore[abstract]
+        self.loop = SimulatedLoop()
         self.clock = WallClock(self.loop)
         self.fired: Counter[str] = Counter()
         self.disk = Disk(self.loop, stream(seed, "disk"), self.fired, 64 * 1024)

@@ -16,7 +16,7 @@ from tests.simulation.nodes import CURRENT
 
 @pytest.fixture
 def loop() -> Iterator[SimulatedLoop]:
-    made = SimulatedLoop(max_steps_per_instant=10_000)  # type: ignore[abstract]
+    made = SimulatedLoop(max_steps_per_instant=10_000)
     yield made
     made.close()
 
@@ -108,7 +108,7 @@ def test_deadlock_livelock_and_time_limit_are_told_apart(loop: SimulatedLoop) ->
             await asyncio.sleep(1)
 
     with pytest.raises(OutOfTime):
-        SimulatedLoop().run_until_complete(tick(), limit_s=100)  # type: ignore[abstract]
+        SimulatedLoop().run_until_complete(tick(), limit_s=100)
 
 
 def test_threads_signals_and_missing_network_are_refused(loop: SimulatedLoop) -> None:

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 
 from tests.simulation.errors import SimulationFailure
+from tests.simulation.link import NetworkSettings
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.network import Network, NetworkSettings
+from tests.simulation.network import Network
 from tests.simulation.nodes import Node
 from tests.simulation.randomness import stream
 
 
 class World:
     def __init__(self, seed: int = 7, **settings: float) -> None:
-        self.loop = SimulatedLoop()  # type: ignore[abstract]  # only typeshed makes it so
+        self.loop = SimulatedLoop()
         self.network = Network(self.loop, stream(seed, "network"), NetworkSettings(**settings))  # type: ignore[arg-type]
         self.server = self.loop.start_node("server")
         self.client = self.loop.start_node("client")

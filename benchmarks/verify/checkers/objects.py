@@ -1,0 +1,67 @@
+"""Checker: every referenced object exists and verifies, and nothing stays in the bucket after its grace.
+
+What the world put back behind everybody's back (a request that took effect after its deletion) is excused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from benchmarks.verify.history import Anomaly, Partition
+from benchmarks.verify.inside import ObjectFacts, RangeFacts, StoredFacts
+
+NAME = "objects"
+
+
+def check(
+    objects: Sequence[ObjectFacts], ranges: Sequence[RangeFacts], stored: Sequence[StoredFacts], now_ms: int
+) -> list[Anomaly]:
+    """`stored`: the keys of data objects in the bucket; `now_ms`: what is due by then should have been removed.
+    Anomalies carry "object" as their topic and the object id, -1 for none, as their index."""
+    found: list[tuple[int, str]] = []
+    by_id = {each.object_id: each for each in objects}
+    by_key = {each.key: each for each in stored}
+    references = Counter(each.object_id for each in ranges)
+    for row in ranges:
+        found += [(row.object_id, text) for text in _range(row, by_id.get(row.object_id), by_key)]
+    for each in objects:
+        if each.referable and references[each.object_id] != each.references:
+            text = f"counts {each.references} references, {references[each.object_id]} ranges point to it"
+            found.append((each.object_id, text))
+        if each.due_ms is not None and each.due_ms <= now_ms:
+            found.append((each.object_id, f"was due for removal at {each.due_ms} and is there at {now_ms}"))
+    known = {each.key for each in objects if each.key}
+    unnamed = {each.object_id for each in objects if not each.key}
+    for stored_object in stored:
+        if stored_object.key not in known and not stored_object.excused and _id_of(stored_object.key) not in unnamed:
+            found.append((-1, f"{stored_object.key} is in the bucket and nobody knows of it"))
+    return [Anomaly(NAME, Partition("object", object_id), text) for object_id, text in found]
+
+
+def _range(row: RangeFacts, target: ObjectFacts | None, by_key: dict[str, StoredFacts]) -> list[str]:
+    what = f"[{row.start_offset}, {row.end_offset}) of stream {row.stream_id}"
+    if target is None:
+        return [f"holds {what} and is not in the metadata"]
+    if not target.referable:
+        return [f"holds {what} and is not committed"]
+    stored = by_key.get(target.key)
+    if stored is None:
+        return [f"holds {what} and is not in the bucket: {target.key}"]
+    if stored.problem:
+        return [f"holds {what} and does not verify: {stored.problem}"]
+    if stored.size_bytes != target.size_bytes:
+        return [f"has {stored.size_bytes} bytes, {target.size_bytes} are expected"]
+    for stream_id, start, end in stored.runs:
+        if stream_id == row.stream_id and start <= row.start_offset and row.end_offset <= end:
+            return []
+    return [f"does not hold {what}"]
+
+
+def _id_of(key: str) -> int:
+    """The object id in a data key, `.../d/<object id, hexadecimal>-<random>`; -1 when there is none."""
+    name = key.rpartition("/")[2].partition("-")[0]
+    try:
+        return int(name, 16)
+    except ValueError:
+        return -1
