@@ -94,7 +94,7 @@ def test_nobody_listening_is_refused_and_port_zero_gets_one(world: World) -> Non
             await asyncio.open_connection("server", 1)
 
     async def server() -> int:
-        made = await asyncio.start_server(lambda r, w: None, "localhost", 0)
+        made = await asyncio.start_server(lambda r, w: w.close(), "localhost", 0)
         port: int = made.sockets[0].getsockname()[1]
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.transport.abort()
