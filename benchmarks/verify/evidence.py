@@ -86,7 +86,9 @@ def told(operation: Operation) -> str:
             text = f"{client} sent {_values(operation.values)}"
             if operation.producer_id is not None:
                 text += f" as sequence {operation.base_sequence} of epoch {operation.producer_epoch}"
-            result = f"offset {operation.base_offset}"
+            result = (
+                "delivered, offset not told" if operation.base_offset is None else f"offset {operation.base_offset}"
+            )
         case Read():
             which = "read everything back" if operation.final else "read"
             text = f"{client} {which} from offset {operation.offset}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from benchmarks.verify.checkers import CHECKERS, offsets_and_watermarks
 from benchmarks.verify.figures import Figures, figures
 from benchmarks.verify.history import Anomaly
+from benchmarks.verify.implicit import placed
 from benchmarks.verify.stored import READ_BACK, Run
 
 
@@ -38,7 +39,8 @@ def judge(run: Run, min_acked: int) -> Verdict:
     """Run the checkers. Of a run that broke off before the final read, only what needs none."""
     complete = READ_BACK in run.phases
     checkers = CHECKERS if complete else (offsets_and_watermarks.check,)
-    violations = [found for check in checkers for found in check(run.history)]
+    history, lost = placed(run.history)
+    violations = (lost if complete else []) + [found for check in checkers for found in check(history)]
     counted = figures(run)
     reasons = []
     if not complete:

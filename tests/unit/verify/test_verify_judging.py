@@ -142,6 +142,25 @@ def test_a_run_that_broke_off_is_not_blamed_for_what_was_not_read() -> None:
     assert verdict.result is Result.VACUOUS
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_an_acknowledgement_without_an_offset_is_a_promise_too(there: bool) -> None:
+    story = Story()
+    story.log.append(b"idempotent 1.0 0/0 0 #00")
+    ids = {"producer_id": 1, "producer_epoch": 0, "base_sequence": 0}
+    story.add(Produce(client="idempotent-1", partition=P, values=(story.log[10],), **ids), 12, 13)
+    verdict = judge(story.end(11 if there else 10), 1)
+    assert [each.text for each in verdict.violations] == (
+        [] if there else ["acknowledged b'idempotent 1.0 0/0 0 #00' without an offset; it is gone"]
+    )
+
+
+def test_a_plain_acknowledgement_without_an_offset_is_the_brokers_fault() -> None:
+    story = Story()
+    story.log.append(b"plain 1.0 0/0 0 #00")
+    story.add(Produce(client="plain-1", partition=P, values=(story.log[10],)), 12, 13)
+    assert judge(story.end(11), 1).result is Result.VIOLATIONS
+
+
 def test_outages_and_fates() -> None:
     story = Story()
     found_later = Produce(client="plain-0", partition=P, values=(story.log[3],))
