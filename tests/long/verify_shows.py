@@ -39,8 +39,10 @@ class Show:
 SHOWS = {
     "weir": Show("Weir under kill -9", lambda d, rng: Killed(weir(d / "weir"), rng), 0),
     "kafka": Show("Apache Kafka under kill -9", lambda d, rng: Killed(KafkaProcess(d / "kafka"), rng), 0, 5.0),
-    "weir-paused": Show("Weir stopped for up to 14 s", lambda d, rng: Paused(weir(d / "weir"), rng), 0, 2.0),
-    "kafka-paused": Show("Apache Kafka stopped", lambda d, rng: Paused(KafkaProcess(d / "kafka"), rng), 0, 2.0),
+    "weir-paused": Show("Weir stopped again and again", lambda d, rng: Paused(weir(d / "weir"), rng), 0, 4.0),
+    "kafka-paused": Show(
+        "Apache Kafka stopped again and again", lambda d, rng: Paused(KafkaProcess(d / "kafka"), rng), 0, 8.0
+    ),
     "power-cut": Show("Weir under power cuts", lambda d, rng: PowerCut(d, rng), 0),
     "early-ack": Show(
         "acknowledges before the WAL write is issued, under kill -9",
