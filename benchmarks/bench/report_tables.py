@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import statistics
 
 from benchmarks.bench import figures, noise
 from benchmarks.bench.charts import Bar, Line, bars, lines
@@ -39,7 +40,7 @@ def section(table: Table) -> str:
         f"{html.escape(table.environment.cpuset_client)} and "
         f"brokers on CPUs {html.escape(table.environment.cpuset_server or 'unknown')}.</p>"
     )
-    out.append(scoreboard(table))
+    out.append(overview(table))
     names = list(dict.fromkeys(case.section for case in table.cases))
     for name in names:
         cases = [case for case in table.cases if case.section == name]
@@ -48,7 +49,56 @@ def section(table: Table) -> str:
         charts = [draw(table, cases, metric) for metric in _DRAWN.get(name, _ANY)]
         out.append(f'<div class="charts">{"".join(charts)}</div>')
         out.extend(_case(table, case) for case in cases)
+    out.append(scoreboard(table))
     return "\n".join(out)
+
+
+_OVERVIEW = {
+    "mb_per_s": "written per second, as fast as possible",
+    "catch_up_mb_per_s": "read per second when catching up",
+    "ack_p99_ms": "ack p99 at a fixed rate",
+    "end_to_end_p99_ms": "end-to-end p99 at a fixed rate",
+    "cpu_us_per_mb": "server CPU per MB",
+    "memory_mb": "memory",
+    "start_ms": "time to start",
+}
+
+
+def middle_ratios(table: Table, broker: str) -> dict[str, tuple[float, int]]:
+    """By metric, the geometric mean over the cases in which it is the point, and their number."""
+    out = {}
+    for metric in _OVERVIEW:
+        found = []
+        for case in table.cases:
+            row = table.row(case.name, broker)
+            ratio = row.ratios.get(metric) if row else None
+            fixed = case.section != "produce"
+            if ratio is not None and ratio.value > 0 and not (metric == "mb_per_s" and fixed):
+                if metric.endswith("_ms") and metric != "start_ms" and not fixed:
+                    continue
+                found.append(ratio.value)
+        if found:
+            out[metric] = (statistics.geometric_mean(found), len(found))
+    return out
+
+
+def overview(table: Table) -> str:
+    """What it comes to, a few large numbers for each other broker."""
+    out = []
+    for broker in table.brokers[1:]:
+        tiles = []
+        for metric, (value, count) in middle_ratios(table, broker).items():
+            better = value >= 1 if metric in noise.HIGHER_IS_BETTER else value <= 1
+            cases = f"{count} case{'s' if count > 1 else ''}"
+            tiles.append(
+                f'<div class="tile"><b class="{"good" if better else "bad"}">{figures.ratio(value)}</b>'
+                f"<span>{_OVERVIEW[metric]} ({cases})</span></div>"
+            )
+        if tiles:
+            first, other = html.escape(table.brokers[0]), html.escape(broker)
+            out.append(f"<p><b>{first} over {other}</b>, the mean of the cases' ratios (green: {first} is ahead)</p>")
+            out.append(f'<div class="tiles">{"".join(tiles)}</div>')
+    return "".join(out)
 
 
 def title(table: Table) -> str:
@@ -80,7 +130,7 @@ def scoreboard(table: Table) -> str:
         return ""
     met = sum(each[-1] for each in found)
     missed = [each for each in found if not each[-1]]
-    tile = f'<div class="tiles"><div class="tile"><b>{met} of {len(found)}</b><span>goals met</span></div></div>'
+    tile = f"<h3>Goals</h3><p>{met} of {len(found)} are met.</p>"
     if not missed:
         return tile
     rows = "".join(
