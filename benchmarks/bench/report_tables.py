@@ -20,7 +20,7 @@ _SECTIONS = {
     "": "Cases",
 }
 _DRAWN = {
-    "start": ("start_ms", "memory_mb"),
+    "start": ("start_ms", "first_ack_ms", "memory_mb"),
     "produce": ("mb_per_s", "cpu_us_per_mb"),
     "latency": ("ack_p99_ms", "end_to_end_p99_ms"),
     "read": ("read_mb_per_s", "catch_up_mb_per_s", "end_to_end_p99_ms"),
@@ -33,13 +33,7 @@ def section(table: Table) -> str:
     """A table as a part of the page."""
     out = [f"<h2>{html.escape(title(table))}</h2>"]
     out.append(f"<p>{html.escape(table.text)}</p>")
-    rounds = max((row.rounds for row in table.rows), default=0)
-    out.append(
-        f'<p class="soft">Medians of {rounds} rounds; in each round every broker ran the same case, one right after '
-        f"the other. Measured {html.escape(table.measured_at[:10])} with clients on CPUs "
-        f"{html.escape(table.environment.cpuset_client)} and "
-        f"brokers on CPUs {html.escape(table.environment.cpuset_server or 'unknown')}.</p>"
-    )
+    out.append(_measured(table))
     out.append(overview(table))
     names = list(dict.fromkeys(case.section for case in table.cases))
     for name in names:
@@ -53,6 +47,23 @@ def section(table: Table) -> str:
     return "\n".join(out)
 
 
+def _measured(table: Table) -> str:
+    where = table.environment
+    rounds = max((row.rounds for row in table.rows), default=0)
+    text = (
+        f"Medians of {rounds} round{'s' if rounds != 1 else ''}; in each round every broker ran the same case, one right "
+        f"after the other. Measured {table.measured_at[:10]} with clients on CPUs {where.cpuset_client} and brokers on "
+        f"CPUs {where.cpuset_server or 'unknown'}."
+    )
+    note = ""
+    if where.others_share > 0.1:
+        note = (
+            f'<p class="note">Other processes used {where.others_share:.0%} of the machine\'s CPU time meanwhile: '
+            "ratios are noisy, figures low.</p>"
+        )
+    return f'<p class="soft">{html.escape(text)}</p>{note}'
+
+
 _OVERVIEW = {
     "mb_per_s": "written per second, as fast as possible",
     "catch_up_mb_per_s": "read per second when catching up",
@@ -64,6 +75,14 @@ _OVERVIEW = {
 }
 
 
+_OVERVIEW_SECTIONS = {
+    "mb_per_s": ("produce", ""),
+    "ack_p99_ms": ("latency", ""),
+    "end_to_end_p99_ms": ("latency", ""),
+    "memory_mb": ("produce", "latency", "read", ""),
+}
+
+
 def middle_ratios(table: Table, broker: str) -> dict[str, tuple[float, int]]:
     """By metric, the geometric mean over the cases in which it is the point, and their number."""
     out = {}
@@ -72,10 +91,7 @@ def middle_ratios(table: Table, broker: str) -> dict[str, tuple[float, int]]:
         for case in table.cases:
             row = table.row(case.name, broker)
             ratio = row.ratios.get(metric) if row else None
-            fixed = case.section != "produce"
-            if ratio is not None and ratio.value > 0 and not (metric == "mb_per_s" and fixed):
-                if metric.endswith("_ms") and metric != "start_ms" and not fixed:
-                    continue
+            if ratio is not None and ratio.value > 0 and case.section in _OVERVIEW_SECTIONS.get(metric, _SECTIONS):
                 found.append(ratio.value)
         if found:
             out[metric] = (statistics.geometric_mean(found), len(found))
@@ -205,7 +221,11 @@ def _case(table: Table, case: Case) -> str:
 
 def _figure(row: Row | None, metric: str) -> str:
     found = row.figures.get(metric) if row else None
-    return f"{shown(found.median)} <span class='soft'>±{found.noise:.0%}</span>" if found else ""
+    return f"{shown(found.median)}{_noise(found.noise)}" if found else ""
+
+
+def _noise(share: float) -> str:
+    return f" <span class='soft'>±{share:.0%}</span>" if share else ""
 
 
 def _ratio(case: Case, row: Row | None, broker: str, metric: str) -> str:
@@ -213,7 +233,7 @@ def _ratio(case: Case, row: Row | None, broker: str, metric: str) -> str:
     if ratio is None:
         return ""
     goal = goal_of(case, broker, metric)
-    text = f"{figures.ratio(ratio.value)} <span class='soft'>±{ratio.noise:.0%}</span>"
+    text = f"{figures.ratio(ratio.value)}{_noise(ratio.noise)}"
     if goal is None:
         return text
     met = noise.meets(metric, ratio.value, goal)
