@@ -55,18 +55,18 @@ def start_broker(broker: Broker, cpus: set[int], folder: Path) -> Started:
         _prepare(broker, folder)
     command = shlex.split(broker.start.replace("{dir}", str(folder)))
     with log.open("wb") as output:
+        ours = os.sched_getaffinity(0)
         began = time.monotonic()
         try:
+            if cpus:
+                os.sched_setaffinity(0, cpus)  # the child inherits it
             process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=(lambda: os.sched_setaffinity(0, cpus)) if cpus else None,
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
         except OSError as error:
             raise BenchError(f"{broker.name}: {command[0]}: {error.strerror}") from None
+        finally:
+            os.sched_setaffinity(0, ours)
     while not _answers(host, int(port)):
         if process.poll() is not None or time.monotonic() - began > broker.limit_s:
             stop_broker(process)
