@@ -52,8 +52,8 @@ def _measured(table: Table) -> str:
     rounds = max((row.rounds for row in table.rows), default=0)
     text = (
         f"Medians of {rounds} round{'s' if rounds != 1 else ''}; in each round every broker ran the same case, one "
-        f"right after the other. Measured {table.measured_at[:10]} with clients on CPUs {where.cpuset_client} and brokers on "
-        f"CPUs {where.cpuset_server or 'unknown'}."
+        f"right after the other. Measured {table.measured_at[:10]} with clients on CPUs {where.cpuset_client} "
+        f"and brokers on CPUs {where.cpuset_server or 'unknown'}."
     )
     note = ""
     if where.others_share > 0.1:
