@@ -113,6 +113,8 @@ def run(
                 html.write_text(page([result], f"{workload.name} on {result.environment.broker or bootstrap}"))
             except OSError as error:
                 raise BenchError(f"the page could not be written to {html}: {error.strerror}") from None
+        if not result.records_acked:
+            raise BenchError("no record was acknowledged in the measured time")
         if any(each.startswith("LOST") for each in result.warnings):
             raise typer.Exit(3)
 

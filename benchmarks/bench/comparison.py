@@ -31,7 +31,8 @@ METRICS = {
     "cpu_us_per_mb": "server CPU us/MB",
     "catch_up_cpu_us_per_mb": "server CPU us/MB read",
     "memory_mb": "memory MB",
-    "start_ms": "start ms",
+    "start_ms": "start to first connection ms",
+    "first_ack_ms": "start to first ack ms",
 }
 
 
@@ -46,11 +47,16 @@ def shown(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def plus_minus(noise_share: float) -> str:
+    """The noise, when there are rounds enough to know one."""
+    return f" ±{noise_share:.0%}" if noise_share else ""
+
+
 def ratio_text(metric: str, ratio: Ratio | None, goal: float | None) -> str:
     """`1.52x ±4 %`, with how it stands to the goal."""
     if ratio is None:
         return ""
-    text = f"{figures.ratio(ratio.value)} ±{ratio.noise:.0%}"
+    text = f"{figures.ratio(ratio.value)}{plus_minus(ratio.noise)}"
     if goal is None:
         return text
     met = noise.meets(metric, ratio.value, goal)
@@ -87,7 +93,7 @@ def show_table(table: Table, console: Console) -> None:
 
 def _cell(row: Row | None, metric: str) -> str:
     found = row.figures.get(metric) if row else None
-    return f"{shown(found.median)} ±{found.noise:.0%}" if found else ""
+    return f"{shown(found.median)}{plus_minus(found.noise)}" if found else ""
 
 
 def as_table(found: Result | Table) -> Table:

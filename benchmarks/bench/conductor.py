@@ -69,6 +69,10 @@ class Conductor:
             if workload.backlog.bytes:
                 self._catch_up()
             self._until(lambda: time.monotonic_ns() >= self._end_ns)
+            if server.ended(self._pids):
+                self._notes.append("the broker's process ended during the run: there are no figures of it")
+                self._pids = ()
+                self._before = server.usage(())
             self._after = server.usage(self._pids, switches=True)
             self._clock_after, self._own_after_s = environment.cpu_clock(), time.process_time()
             self._store_after = self._store_use()

@@ -6,14 +6,8 @@ started here, pinned to given CPUs; their start is then measured, too.
 
 from __future__ import annotations
 
-import os
-import shlex
-import signal
-import socket
 import statistics
-import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,29 +16,13 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.bench import environment, noise, server
+from benchmarks.bench.brokers import Broker, Started, start_broker, stop_broker
 from benchmarks.bench.errors import BenchError
 from benchmarks.bench.result import Result
 from benchmarks.bench.run import run
 from benchmarks.bench.table import Case, Row, Table, figures_of
 from benchmarks.bench.target import Target
 from benchmarks.bench.workload import Workload
-
-
-class Broker(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """One broker to measure. With `start` it is started here: a command that stays in the foreground; `{dir}` in it
-    becomes an empty folder. `topic_configs` are added to every case's, such as `flush.messages=1`. `like` names
-    another broker whose process this one shares, with other topic settings."""
-
-    name: str
-    bootstrap: str
-    prepare: str = ""  # run before it is started, and not timed
-    start: str = ""
-    like: str = ""
-    metrics: str = ""
-    pids: tuple[int, ...] = ()
-    topic_configs: dict[str, str] = {}
-    client: dict[str, str] = {}
-    limit_s: float = 90.0  # to start
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,86 +34,12 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Started:
-    """A broker's process and what its start took."""
-
-    process: subprocess.Popen[bytes]
-    start_ms: float
-    memory_mb: float
-
-
-@dataclass(slots=True)
 class Gathered:
     """The rounds of one case on one broker."""
 
     figures: list[dict[str, float]] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-
-
-def start_broker(broker: Broker, cpus: set[int], folder: Path) -> Started:
-    """Run the broker's command until its port answers. BenchError with the end of its output when it does not."""
-    host, _, port = broker.bootstrap.rpartition(":")
-    if _answers(host, int(port)):
-        raise BenchError(f"{broker.name}: something already listens on {broker.bootstrap}")
-    folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "output.log"
-    if broker.prepare:
-        _prepare(broker, folder)
-    command = shlex.split(broker.start.replace("{dir}", str(folder)))
-    with log.open("wb") as output:
-        began = time.monotonic()
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=(lambda: os.sched_setaffinity(0, cpus)) if cpus else None,
-            )
-        except OSError as error:
-            raise BenchError(f"{broker.name}: {command[0]}: {error.strerror}") from None
-    while not _answers(host, int(port)):
-        if process.poll() is not None or time.monotonic() - began > broker.limit_s:
-            stop_broker(process)
-            tail = log.read_text(errors="replace")[-1000:]
-            raise BenchError(f"{broker.name} did not start within {broker.limit_s:g} s:\n{tail}")
-        time.sleep(0.005)
-    took_ms = (time.monotonic() - began) * 1000
-    time.sleep(1.0)
-    pids = server.listening_pids(int(port)) or (process.pid,)
-    return Started(process, took_ms, server.usage(pids).rss / 1e6)
-
-
-def _prepare(broker: Broker, folder: Path) -> None:
-    command = shlex.split(broker.prepare.replace("{dir}", str(folder)))
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise BenchError(f"{broker.name}: {broker.prepare}: {error}") from None
-    if done.returncode:
-        raise BenchError(f"{broker.name}: {broker.prepare} failed:\n{done.stdout}{done.stderr}"[-1000:])
-
-
-def _answers(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def stop_broker(process: subprocess.Popen[bytes]) -> None:
-    """End a broker that was started here: politely, after 20 seconds not."""
-    if process.poll() is not None:
-        return
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
 
 
 class Interleaved:
@@ -217,7 +121,7 @@ class Interleaved:
             [
                 Case(
                     name="start",
-                    text="From the command to the first connection; resident memory a second later.",
+                    text="From the command to the first connection and the first acknowledged record; memory then.",
                     section="start",
                     goals=STARTUP_GOALS,
                 )
@@ -289,7 +193,10 @@ class Interleaved:
         if not self._startups:
             return []
         values = {
-            name: [{"start_ms": each.start_ms, "memory_mb": each.memory_mb} for each in found]
+            name: [
+                {"start_ms": each.start_ms, "first_ack_ms": each.first_ack_ms, "memory_mb": each.memory_mb}
+                for each in found
+            ]
             for name, found in self._startups.items()
         }
         gathered = {broker.name: Gathered(figures=values.get(broker.name, [])) for broker in self._brokers}
@@ -297,7 +204,7 @@ class Interleaved:
         return [row for row in rows if row.figures]
 
 
-STARTUP_GOALS = {"*": {"start_ms": 0.25, "memory_mb": 0.2}}
+STARTUP_GOALS = {"*": {"start_ms": 0.25, "first_ack_ms": 0.25, "memory_mb": 0.2}}
 
 
 def brief(figures: dict[str, float], limited_by: str) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from benchmarks.bench import profiles
+from benchmarks.bench.brokers import Broker
 from benchmarks.bench.errors import BenchError
-from benchmarks.bench.interleaved import Broker, Plan
+from benchmarks.bench.interleaved import Plan
 from benchmarks.bench.run import check
 from benchmarks.bench.table import Case
 

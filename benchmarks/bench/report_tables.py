@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import statistics
 
 from benchmarks.bench import figures, noise
 from benchmarks.bench.charts import Bar, Line, bars, lines
@@ -19,7 +20,7 @@ _SECTIONS = {
     "": "Cases",
 }
 _DRAWN = {
-    "start": ("start_ms", "memory_mb"),
+    "start": ("start_ms", "first_ack_ms", "memory_mb"),
     "produce": ("mb_per_s", "cpu_us_per_mb"),
     "latency": ("ack_p99_ms", "end_to_end_p99_ms"),
     "read": ("read_mb_per_s", "catch_up_mb_per_s", "end_to_end_p99_ms"),
@@ -32,14 +33,8 @@ def section(table: Table) -> str:
     """A table as a part of the page."""
     out = [f"<h2>{html.escape(title(table))}</h2>"]
     out.append(f"<p>{html.escape(table.text)}</p>")
-    rounds = max((row.rounds for row in table.rows), default=0)
-    out.append(
-        f'<p class="soft">Medians of {rounds} rounds; in each round every broker ran the same case, one right after '
-        f"the other. Measured {html.escape(table.measured_at[:10])} with clients on CPUs "
-        f"{html.escape(table.environment.cpuset_client)} and "
-        f"brokers on CPUs {html.escape(table.environment.cpuset_server or 'unknown')}.</p>"
-    )
-    out.append(scoreboard(table))
+    out.append(_measured(table))
+    out.append(overview(table))
     names = list(dict.fromkeys(case.section for case in table.cases))
     for name in names:
         cases = [case for case in table.cases if case.section == name]
@@ -48,7 +43,78 @@ def section(table: Table) -> str:
         charts = [draw(table, cases, metric) for metric in _DRAWN.get(name, _ANY)]
         out.append(f'<div class="charts">{"".join(charts)}</div>')
         out.extend(_case(table, case) for case in cases)
+    out.append(scoreboard(table))
     return "\n".join(out)
+
+
+def _measured(table: Table) -> str:
+    where = table.environment
+    rounds = max((row.rounds for row in table.rows), default=0)
+    text = (
+        f"Medians of {rounds} round{'s' if rounds != 1 else ''}; in each round every broker ran the same case, one "
+        f"right after the other. Measured {table.measured_at[:10]} with clients on CPUs {where.cpuset_client} "
+        f"and brokers on CPUs {where.cpuset_server or 'unknown'}."
+    )
+    note = ""
+    if where.others_share > 0.1:
+        note = (
+            f'<p class="note">Other processes used {where.others_share:.0%} of the machine\'s CPU time meanwhile: '
+            "ratios are noisy, figures low.</p>"
+        )
+    return f'<p class="soft">{html.escape(text)}</p>{note}'
+
+
+_OVERVIEW = {
+    "mb_per_s": "written per second, as fast as possible",
+    "catch_up_mb_per_s": "read per second when catching up",
+    "ack_p99_ms": "ack p99 at a fixed rate",
+    "end_to_end_p99_ms": "end-to-end p99 at a fixed rate",
+    "cpu_us_per_mb": "server CPU per MB",
+    "memory_mb": "memory",
+    "start_ms": "time to start",
+}
+
+
+_OVERVIEW_SECTIONS = {
+    "mb_per_s": ("produce", ""),
+    "ack_p99_ms": ("latency", ""),
+    "end_to_end_p99_ms": ("latency", ""),
+    "memory_mb": ("produce", "latency", "read", ""),
+}
+
+
+def middle_ratios(table: Table, broker: str) -> dict[str, tuple[float, int]]:
+    """By metric, the geometric mean over the cases in which it is the point, and their number."""
+    out = {}
+    for metric in _OVERVIEW:
+        found = []
+        for case in table.cases:
+            row = table.row(case.name, broker)
+            ratio = row.ratios.get(metric) if row else None
+            if ratio is not None and ratio.value > 0 and case.section in _OVERVIEW_SECTIONS.get(metric, _SECTIONS):
+                found.append(ratio.value)
+        if found:
+            out[metric] = (statistics.geometric_mean(found), len(found))
+    return out
+
+
+def overview(table: Table) -> str:
+    """What it comes to, a few large numbers for each other broker."""
+    out = []
+    for broker in table.brokers[1:]:
+        tiles = []
+        for metric, (value, count) in middle_ratios(table, broker).items():
+            better = value >= 1 if metric in noise.HIGHER_IS_BETTER else value <= 1
+            cases = f"{count} case{'s' if count > 1 else ''}"
+            tiles.append(
+                f'<div class="tile"><b class="{"good" if better else "bad"}">{figures.ratio(value)}</b>'
+                f"<span>{_OVERVIEW[metric]} ({cases})</span></div>"
+            )
+        if tiles:
+            first, other = html.escape(table.brokers[0]), html.escape(broker)
+            out.append(f"<p><b>{first} over {other}</b>, the mean of the cases' ratios (green: {first} is ahead)</p>")
+            out.append(f'<div class="tiles">{"".join(tiles)}</div>')
+    return "".join(out)
 
 
 def title(table: Table) -> str:
@@ -80,7 +146,7 @@ def scoreboard(table: Table) -> str:
         return ""
     met = sum(each[-1] for each in found)
     missed = [each for each in found if not each[-1]]
-    tile = f'<div class="tiles"><div class="tile"><b>{met} of {len(found)}</b><span>goals met</span></div></div>'
+    tile = f"<h3>Goals</h3><p>{met} of {len(found)} are met.</p>"
     if not missed:
         return tile
     rows = "".join(
@@ -155,7 +221,11 @@ def _case(table: Table, case: Case) -> str:
 
 def _figure(row: Row | None, metric: str) -> str:
     found = row.figures.get(metric) if row else None
-    return f"{shown(found.median)} <span class='soft'>±{found.noise:.0%}</span>" if found else ""
+    return f"{shown(found.median)}{_noise(found.noise)}" if found else ""
+
+
+def _noise(share: float) -> str:
+    return f" <span class='soft'>±{share:.0%}</span>" if share else ""
 
 
 def _ratio(case: Case, row: Row | None, broker: str, metric: str) -> str:
@@ -163,7 +233,7 @@ def _ratio(case: Case, row: Row | None, broker: str, metric: str) -> str:
     if ratio is None:
         return ""
     goal = goal_of(case, broker, metric)
-    text = f"{figures.ratio(ratio.value)} <span class='soft'>±{ratio.noise:.0%}</span>"
+    text = f"{figures.ratio(ratio.value)}{_noise(ratio.noise)}"
     if goal is None:
         return text
     met = noise.meets(metric, ratio.value, goal)

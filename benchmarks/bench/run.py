@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 
 from benchmarks.bench import environment
 from benchmarks.bench.clients import client_cores, jobs
@@ -81,13 +82,16 @@ def run(workload: Workload, target: Target, progress: Progress | None = None) ->
             idle.close()
         if created and not target.keep_topics:
             tell("deleting topics", None)
-            topics.delete(created)
+            if problem := topics.delete(created):
+                sys.stderr.write(f"weir bench: {problem}\n")
 
 
 def _lost(topics: Topics, names: tuple[str, ...], workload: Workload, conductor: Conductor) -> list[str]:
     """Whether the logs hold fewer records than were acknowledged. Retention may have dropped none of the ends."""
     if workload.load.acks == "0":
         return []
+    if not topics.reachable():
+        return ["what the logs hold could not be asked: no broker answers"]
     try:
         held = topics.records(names, workload.partitions)
     except BenchError as error:

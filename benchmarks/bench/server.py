@@ -47,6 +47,11 @@ def _switches(task: Path) -> int:
     return sum(int(each) for each in re.findall(r"voluntary_ctxt_switches:\s+(\d+)", text))
 
 
+def ended(pids: Iterable[int]) -> bool:
+    """Whether one of these processes is there no longer."""
+    return any(not os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
 def listening_pids(port: int) -> tuple[int, ...]:
     """The processes that listen on this TCP port of this machine, as far as we may see."""
     inodes = set()

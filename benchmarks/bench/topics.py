@@ -56,6 +56,16 @@ class Topics:
                 raise BenchError(f"after 60 s topic {missing[0]} has partitions without a leader")
             time.sleep(0.1)
 
+    def reachable(self, timeout_s: float = 5.0) -> bool:
+        """Whether a broker still answers."""
+        from confluent_kafka import KafkaException
+
+        try:
+            self._admin.list_topics(timeout=timeout_s)
+        except KafkaException:
+            return False
+        return True
+
     def records(self, names: Sequence[str], partitions: int) -> int:
         """How many records the logs say they hold: the sum of their end offsets."""
         from confluent_kafka import KafkaException, TopicPartition
@@ -75,12 +85,15 @@ class Topics:
         """Delete; what went wrong, if anything."""
         from confluent_kafka import KafkaException
 
+        if not self.reachable():
+            return f"topics {', '.join(names)} are left behind: no broker answers"
         problem = None
         for name, future in self._admin.delete_topics(list(names), operation_timeout=30, request_timeout=60).items():
             try:
                 future.result(timeout=70)
             except KafkaException as error:
-                problem = f"topic {name} is left behind: {error.args[0].str()}"
+                if error.args[0].name() != "UNKNOWN_TOPIC_OR_PART":  # refused, so there is nothing to delete
+                    problem = f"topic {name} is left behind: {error.args[0].str()}"
         return problem
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ pytest.importorskip("hdrh")
 from benchmarks.bench.cli import app
 from benchmarks.bench.result import Result, read
 from benchmarks.bench.table import read_any
+from tests.services import WeirProcess
 
 RUN = CliRunner()
 
@@ -105,3 +108,21 @@ def test_profiles_are_listed_and_shown() -> None:
     assert "commit-storm" in bench("profiles", "list")
     assert "spike_rate" in bench("profiles", "show", "spike")
     assert json.dumps("nope")[1:-1] in bench("profiles", "show", "nope", expected=1)
+
+
+def test_a_broker_that_dies_leaves_a_result_that_says_so(
+    start_weir: Callable[..., WeirProcess], tmp_path: Path
+) -> None:
+    broker = start_weir()
+    timer = threading.Timer(6.0, broker.kill9)
+    timer.start()
+    options = "--rate 200 --duration 8 --warmup 0 -X message.timeout.ms=1000"
+    try:
+        RUN.invoke(app, ["run", "-q", "-b", broker.bootstrap, "-o", str(tmp_path / "r.json"), *options.split()])
+    finally:
+        timer.join()
+    found = read(tmp_path / "r.json")
+    assert found.records_failed > 0
+    assert "_MSG_TIMED_OUT" in found.errors
+    assert any("process ended" in each for each in found.warnings)
+    assert found.server is None

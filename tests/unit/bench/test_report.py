@@ -44,7 +44,17 @@ def test_the_page_is_whole_and_needs_nothing_from_outside() -> None:
     assert parser.stack == []
     assert not re.search(r"""(src|href)\s*=|url\(|@import|<script""", text)
     shown = " ".join(parser.texts)
-    for wanted in ("a & b", "late & slow", "Weir <1>", "<MSG>", "0 of 1", "0.52x", "side by side", "put"):
+    for wanted in (
+        "a & b",
+        "late & slow",
+        "Weir <1>",
+        "<MSG>",
+        "0 of 1 are met",
+        "weir over kafka",
+        "0.52x",
+        "side by side",
+        "put",
+    ):
         assert wanted in shown
     assert "nan" not in shown.lower().split()
 

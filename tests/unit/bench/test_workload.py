@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from random import Random
 
@@ -9,8 +10,10 @@ import pytest
 
 from benchmarks.bench import matrix, payload, prices, profiles, server
 from benchmarks.bench.clients import divide, jobs
+from benchmarks.bench.environment import Clock, others_share
 from benchmarks.bench.errors import BenchError
 from benchmarks.bench.messages import Tick
+from benchmarks.bench.producing import window_bytes
 from benchmarks.bench.run import check
 from benchmarks.bench.tally import Second, Tally, limited_by
 from benchmarks.bench.workload import Load, Readers, Workload
@@ -149,3 +152,18 @@ def test_cpu_sets() -> None:
     assert server.parse_spans("0-2,5") == {0, 1, 2, 5}
     with pytest.raises(ValueError):
         server.parse_spans("a")
+
+
+def test_what_others_used_of_the_machine() -> None:
+    ticks = os.sysconf("SC_CLK_TCK")
+    first, last = Clock(1000, 0, 500), Clock(1000 + 20 * ticks, 0, 500 + 5 * ticks)  # 15 of 20 s were busy
+    assert others_share(first, last, 5.0) == pytest.approx(0.5)
+    assert others_share(first, last, 15.0) == 0.0
+    assert others_share(first, last, 16.0) == 0.0
+
+
+def test_the_window_fits_the_batches() -> None:
+    small = Workload(load=Load(batch_size=16_384))
+    assert window_bytes(small) == 8 << 20
+    assert window_bytes(Workload(partitions=1000, load=Load(batch_size=16_384))) == 48 << 20
+    assert window_bytes(Workload(load=Load(batch_size=1_000_000))) == 10_000_000
