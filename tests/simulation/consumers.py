@@ -26,6 +26,7 @@ class Reader:
         self.partitions = partitions
         self.positions = dict.fromkeys(range(partitions), 0)
         self.records_read = 0
+        self._lost: list[int] = []  # partitions whose position was refused: it is below the start or above the end
 
     async def tail(self, until_s: float) -> None:
         """Read on and on; now and then go back to an earlier offset."""
@@ -39,7 +40,7 @@ class Reader:
             if self.rng.random() < 0.05:
                 partition = self.rng.randrange(self.partitions)
                 self.positions[partition] = max(0, self.positions[partition] - self.rng.randint(1, 300))
-            await asyncio.sleep(self.rng.uniform(0, 0.2))
+            await asyncio.sleep(self.rng.uniform(0, 0.8))
 
     async def look(self, until_s: float) -> None:
         """Ask for the earliest and latest offsets now and then."""
@@ -115,13 +116,22 @@ class Reader:
         parts = {int(part.partition_index): part for topic in answer.responses for part in topic.partitions}
         for read in asked:
             self.record(read, parts[read.partition.index], now())
+        await self.find_positions()
+
+    async def find_positions(self) -> None:
+        """Begin again at the start where a position was refused."""
+        while self._lost:
+            start = await self.bounds(self._lost[-1], EARLIEST)
+            if start is None:
+                return
+            self.positions[self._lost.pop()] = start
 
     def record(self, read: Read, part: Any, now_s: float) -> None:
         """Put what a fetch said about one partition into the history and go on behind it."""
         outcome = read_outcome(part.error_code, read.partition)
         read.high_watermark, read.log_start = int(part.high_watermark), int(part.log_start_offset)
         if int(part.error_code) == outcomes.OFFSET_OUT_OF_RANGE:
-            self.positions[read.partition.index] = max(0, read.log_start)
+            self._lost.append(read.partition.index)
         if outcome is Outcome.OK:
             found = list(_records(part.records or b"", read.partition))
             # The first batch may begin before the offset asked for.

@@ -21,10 +21,11 @@ class Pace:
     acked_batches: int = 0
 
     def pause_s(self, now_s: float, rng: random.Random) -> float:
-        """How long one producer waits before its next turn. Longer when all are ahead of time."""
+        """How long one producer waits before its next turn: longer when all are ahead of time, hardly at all when they
+        are far behind."""
         interval_s = self.producers * (self.until_s - self.began_s) / self.target
         due = self.target * (now_s - self.began_s) / (self.until_s - self.began_s)
         ahead = self.acked_batches - due
         if ahead < 0:
-            return rng.uniform(0, 0.5) * interval_s
+            return rng.uniform(0, 0.5) * interval_s * max(0.05, 1 + ahead / 30)
         return rng.uniform(0.5, 1.5) * interval_s * (1 + ahead / 20)

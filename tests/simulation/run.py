@@ -5,35 +5,20 @@ from __future__ import annotations
 import gc
 import logging
 import traceback
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from tests.simulation.broker_process import broker_process
 from tests.simulation.errors import SimulationFailure
 from tests.simulation.randomness import stream
+from tests.simulation.result import RunResult
 from tests.simulation.scenarios import Scenario
 from tests.simulation.trace import Trace
+from tests.simulation.vacuity import met
 from tests.simulation.workload import Workload
 from tests.simulation.world import Process, World, WorldSettings
 
 HEALING_LIMIT_S = 300.0  # after the last fault everything must settle within this much virtual time
 TOPIC = "events"
-
-
-@dataclass
-class RunResult:
-    """What a run came to. `failure` is empty for a good run."""
-
-    scenario: str
-    seed: int
-    digest: str
-    failure: str
-    steps: int
-    simulated_s: float
-    acked_batches: int
-    records_read: int
-    fired: Counter[str] = field(default_factory=Counter)
 
 
 def run_scenario(
@@ -78,7 +63,7 @@ def run_scenario(
         simulated_s=world.loop.time() - began_s,
         acked_batches=workload.pace.acked_batches,
         records_read=workload.records_read,
-        fired=world.fired,
+        fired=world.fired + met(world.history),
     )
     world.close()
     return result

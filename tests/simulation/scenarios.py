@@ -124,7 +124,12 @@ SCENARIOS = {
         Scenario(
             "metadata-outage",
             "the metadata database refuses, forgets whether it committed, is away for seconds",
-            _mix((4, troubles.unreliable_metadata), (2, troubles.metadata_outage), *_CRASHES),
+            _mix(
+                (4, troubles.unreliable_metadata),
+                (2, troubles.metadata_outage),
+                (1, troubles.kill),
+                (0.5, troubles.power_cut),
+            ),
             (
                 "metadata: transaction refused",
                 "metadata: connection lost before commit",

@@ -67,6 +67,7 @@ class SessionReader(Reader):
                 raise SimulationFailure(f"a fetch of topic {topic_id} was answered with topic {topic.topic_id}")
             for part in topic.partitions:
                 self._take(part, wanted, invoked_s)
+        await self.find_positions()
 
     def _take(self, part: object, wanted: dict[int, int], invoked_s: float) -> None:
         index = int(part.partition_index)  # type: ignore[attr-defined]

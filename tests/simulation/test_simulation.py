@@ -11,6 +11,7 @@ import pytest
 
 from tests.simulation.broker_process import broker_process
 from tests.simulation.model_broker import model_process
+from tests.simulation.regressions import REGRESSIONS, Regression
 from tests.simulation.run import run_scenario
 from tests.simulation.scenarios import SCENARIOS
 from tests.simulation.world import Process, WorldSettings
@@ -70,20 +71,26 @@ def test_a_planted_early_ack_is_caught(
     assert seeds_until_caught(process, scenario, planted, 10) <= 10
 
 
-def _digest(hash_seed: str, scenario: str) -> str:
-    command = [sys.executable, "-m", "tests.simulation", scenario, "--seed", "3", "--seconds", "5"]
+@pytest.mark.parametrize("entry", REGRESSIONS, ids=lambda entry: f"{entry.scenario}-{entry.seed}")
+def test_what_was_found_once_stays_mended(entry: Regression) -> None:
+    result = run_scenario(SCENARIOS[entry.scenario], entry.seed, duration_s=entry.seconds)
+    assert not result.failure, entry.reason
+
+
+def _digests(hash_seed: str) -> str:
+    """Of one short run of every scenario, in a process of their own."""
     done = subprocess.run(
-        command,
+        [sys.executable, "-m", "tests.simulation", "all", "--seed", "3", "--seconds", "5"],
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
         capture_output=True,
         text=True,
         check=True,
-        timeout=100,
+        timeout=110,
     )
     return done.stdout
 
 
 def test_a_seed_decides_everything_whatever_the_hash_seed() -> None:
-    first, second = _digest("1", "power-cuts"), _digest("2", "power-cuts")
-    assert "digest" in first
-    assert first == second
+    first, second = _digests("1"), _digests("2")
+    assert first.count("digest") == len(SCENARIOS)
+    assert first.splitlines() == second.splitlines()

@@ -185,7 +185,7 @@ async def unreliable_metadata(world: World, rng: random.Random) -> None:
 
 
 async def metadata_outage(world: World, rng: random.Random) -> None:
-    world.metadata.go_down(rng.choice((rng.uniform(0.5, 2), rng.uniform(2, 8))))
+    world.metadata.go_down(rng.choice((rng.uniform(0.5, 2), rng.uniform(2, 6))))
 
 
 # -- the clock

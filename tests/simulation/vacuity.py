@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from tests.simulation.run import RunResult
+from benchmarks.verify.history import Assigned, Delete, History, OffsetCommit, Outcome, Produce
+from tests.simulation.result import RunResult
 from tests.simulation.scenarios import SCENARIOS, Scenario
 
 LEAST_SECONDS = 60.0
@@ -14,8 +15,31 @@ LEAST_ACKED_BATCHES = 1_000
 LEAST_FAULTS = 20
 RUNS_TO_EXPECT_EVERYTHING = 20
 """Of one scenario: with fewer, a fault of a few percent may well not come up."""
+RUNS_TO_MEET_EVERYTHING = 5
+"""Of each scenario, for what any of them may meet."""
 
-_NO_FAULTS = ("rare: ", "broker: started", "disk: segment recycled")
+EVERYWHERE = {
+    "rare: recovered frames made durable again": "recovery",
+    "rare: torn segment recovered": "torn tail",
+    "rare: back-pressure": "WAL full",
+    "rare: produce held back": "throttle",
+    "rare: unknown commit settled by a repeat": "unknown commit",
+    "store: put-if-absent refused": "412",
+    "store: late apply": "late apply",
+    "rare: retention trim": "retention",
+    "rare: object deleted": "garbage collected",
+    "rare: run dead at its commit": "deleted or trimmed while it was uploaded",
+    "rare: fetch session evicted": "more fetch sessions than slots",
+    "met: duplicate answered": "the same batch twice, both acknowledged",
+    "met: batch without acknowledgement": "acks=0",
+    "met: stale commit refused": "a commit of a member whose generation is over",
+    "met: generation of a group": "rebalance",
+    "met: topic deleted": "deletion and re-creation",
+    "met: write to a deleted topic refused": "a client that holds on to an old topic id",
+}
+"""What a search over all scenarios has to have met, and what that is."""
+
+_NO_FAULTS = ("rare: ", "met: ", "broker: started", "disk: segment recycled")
 
 
 def faults(fired: Mapping[str, int]) -> int:
@@ -40,6 +64,36 @@ def never_happened(scenario: Scenario, fired: Counter[str]) -> list[str]:
     return [name for name in scenario.must_fire if not fired[name]]
 
 
+def never_met(fired: Counter[str]) -> list[str]:
+    """What did not come up in any run of a search over all scenarios."""
+    return [f"{name} ({what})" for name, what in EVERYWHERE.items() if not fired[name]]
+
+
+def met(history: History) -> Counter[str]:
+    """Rare paths that only the history shows."""
+    found: Counter[str] = Counter()
+    acked: set[tuple[int, tuple[bytes, ...]]] = set()
+    generations: set[tuple[str, int]] = set()
+    for each in history.operations:
+        if isinstance(each, Produce):
+            if each.outcome is Outcome.OK and each.producer_id is not None:
+                batch = (each.producer_id, each.values)
+                found["met: duplicate answered"] += batch in acked
+                acked.add(batch)
+            elif each.ended_s is None and each.producer_id is None:
+                found["met: batch without acknowledgement"] += 1
+            elif each.outcome is Outcome.FAIL and history.deleted(each.partition):
+                found["met: write to a deleted topic refused"] += 1
+        elif isinstance(each, OffsetCommit):
+            found["met: stale commit refused"] += each.outcome is Outcome.FAIL
+        elif isinstance(each, Assigned):
+            generations.add((each.group, each.generation))
+        elif isinstance(each, Delete):
+            found["met: topic deleted"] += each.partition.index == 0
+    found["met: generation of a group"] = len(generations)
+    return +found
+
+
 def spread(values: Sequence[float]) -> str:
     """The least and the median."""
     return f"{min(values):.0f} / {median(values):.0f}" if values else "- / -"
@@ -49,7 +103,7 @@ def table(fired: Mapping[str, Counter[str]]) -> str:
     """Faults and rare paths, one per line, with a column of counts per scenario and one of all."""
     scenarios = list(fired)
     names = sorted({name for counts in fired.values() for name in counts})
-    names.sort(key=lambda name: name.startswith("rare: "))
+    names.sort(key=lambda name: name.startswith(("rare: ", "met: ")))
     width = max([len(name) for name in names], default=0)
     numbered = [f"{number}={name}" for number, name in enumerate(scenarios, start=1)]
     lines = ["scenarios: " + ", ".join(numbered)]
