@@ -47,6 +47,7 @@ _LEGACY_OVERHEAD_BYTES: Final = 14
 HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 _LENGTH: Final = struct.Struct(">i")
 _OFFSET: Final = struct.Struct(">q")
+_BEGINNING: Final = struct.Struct(">qii")
 _CRC: Final = struct.Struct(">I")
 _ATTRIBUTES: Final = struct.Struct(">h")
 
@@ -229,9 +230,8 @@ def crc_is_valid(batch: memoryview) -> bool:
 
 
 def assign(batch: memoryview, base_offset: int, leader_epoch: int) -> None:
-    """Writes base offset and leader epoch into a writable batch; its CRC stays valid."""
-    _OFFSET.pack_into(batch, 0, base_offset)
-    _LENGTH.pack_into(batch, LEADER_EPOCH_AT, leader_epoch)
+    """Writes base offset and leader epoch into a writable batch, which is one and whole; its CRC stays valid."""
+    _BEGINNING.pack_into(batch, 0, base_offset, len(batch) - LENGTH_END, leader_epoch)
 
 
 def set_log_append_time(batch: memoryview, timestamp_ms: int) -> None:

@@ -211,7 +211,7 @@ def _begin(
             rows.append((index, 0, base_offset, append_time_ms, start_offset, (), None, None))
         if rows:
             results.append((key, b"", rows) if not by_id else ("", key, rows))  # type: ignore[arg-type]
-    if last is not None:
+    if last is not None and reply is not None:
         pending.remaining += 1
         last.stream.after_last(durable)
     if failed:
