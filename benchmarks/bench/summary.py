@@ -63,11 +63,12 @@ class Progress:
         head = Text(f"{self._workload.name} on {self._broker}: {self._phase} ({passed:.0f} s)", style="bold")
         table = Table(box=None, padding=(0, 2, 0, 0))
         readers = self._workload.readers.groups > 0
+        wide = self._console.width >= 120
         columns = ["second", "records", "written", "ack p50", "ack p99"]
-        columns += ["read", "lag", "end-to-end p99"] if readers else []
-        columns += ["server CPU", "server memory", "client CPU", "late"]
+        columns += ["read", "lag", "end to end"] if readers else []
+        columns += ["server CPU", "memory", "client CPU", "late"] if wide else ["server", "client"]
         for name in columns:
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap=True)
         for s in self._samples:
             row = [f"{s.at_s:.0f}", figures.rate(s.acked), figures.megabytes(s.acked_bytes)]
             row += [figures.ms(s.ack_p50_ms), figures.ms(s.ack_p99_ms)]
@@ -76,7 +77,8 @@ class Progress:
                 if readers
                 else []
             )
-            row += [f"{s.server_cpu_s:.2f}", figures.size(s.server_rss), f"{s.client_cpu_s:.2f}", figures.ms(s.late_ms)]
+            cpu = (f"{s.server_cpu_s:.2f}", f"{s.client_cpu_s:.2f}")
+            row += [cpu[0], figures.size(s.server_rss), cpu[1], figures.ms(s.late_ms)] if wide else list(cpu)
             table.add_row(*row)
         return Group(head, table)
 
