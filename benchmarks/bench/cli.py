@@ -24,9 +24,9 @@ from benchmarks.bench.options import (
     bind,
     check_out,
     reported,
-    save,
     target_of,
     workload_of,
+    written,
 )
 
 app = typer.Typer(
@@ -98,21 +98,15 @@ def run(
         console = Console(stderr=True, quiet=quiet)
         with summary.Progress(workload, name or bootstrap, console) as progress:
             result = run_workload(workload, target, progress)
+        problems = written(result, out, html)  # before the figures: whoever reads them may close the pipe
         if as_json:
             import msgspec
 
             sys.stdout.write(msgspec.json.format(msgspec.json.encode(result)).decode() + "\n")
         else:
             summary.show(result, Console())
-        if out is not None:
-            save(out, result)
-        if html is not None:
-            from benchmarks.bench.report import page
-
-            try:
-                html.write_text(page([result], f"{workload.name} on {result.environment.broker or bootstrap}"))
-            except OSError as error:
-                raise BenchError(f"the page could not be written to {html}: {error.strerror}") from None
+        if problems:
+            raise BenchError("; ".join(problems))
         if not result.records_acked:
             raise BenchError("no record was acknowledged in the measured time")
         if any(each.startswith("LOST") for each in result.warnings):

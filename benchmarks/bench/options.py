@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.bench.errors import BenchError
+from benchmarks.bench.result import Result
 from benchmarks.bench.workload import Workload
 
 MATRICES = Path(__file__).resolve().parent.parent / "matrices"
@@ -113,14 +114,34 @@ def bind(cpus: str) -> None:
         raise BenchError(f"--cpus {cpus}: {error}") from None
 
 
-def save(path: Path, result: Any) -> None:
-    """Write a result file; BenchError when it cannot be (a full disk, for one). The figures were printed before."""
+def save(path: Path, result: Result) -> None:
+    """Write a result file; BenchError when it cannot be (a full disk, for one)."""
     from benchmarks.bench.result import write
 
     try:
         write(path, result)
     except OSError as error:
         raise BenchError(f"the result could not be written to {path}: {error.strerror}") from None
+
+
+def written(result: Result, out: Path | None, html: Path | None) -> list[str]:
+    """Write what was asked for; what could not be written. The figures can still be printed."""
+    from benchmarks.bench.report import page
+
+    problems = []
+    try:
+        if out is not None:
+            save(out, result)
+    except BenchError as error:
+        problems.append(str(error))
+    try:
+        if html is not None:
+            html.write_text(
+                page([result], f"{result.workload.name} on {result.environment.broker or result.bootstrap}")
+            )
+    except OSError as error:
+        problems.append(f"the page could not be written to {html}: {error.strerror}")
+    return problems
 
 
 def check_out(path: Path | None) -> None:

@@ -228,6 +228,9 @@ class Producing:
             except BlockingIOError:
                 continue
             self._by_wake[wake].client.poll()
+        self._turn_second()
+
+    def _turn_second(self) -> None:
         if self._now_ns >= self._collector.next_ns:
             for stream in self._streams:
                 stream.client.poll()
@@ -258,9 +261,10 @@ class Producing:
         sent = 0
         due_before = 0
         while True:
-            now_ns = time.monotonic_ns()
+            now_ns = self._now_ns = time.monotonic_ns()
             if now_ns >= self._end_ns:
                 break
+            self._turn_second()
             at_s = (now_ns - self._start_ns) / _NS
             due = planned.count(at_s)
             tick = self._collector.tick

@@ -63,22 +63,38 @@ class Progress:
         head = Text(f"{self._workload.name} on {self._broker}: {self._phase} ({passed:.0f} s)", style="bold")
         table = Table(box=None, padding=(0, 2, 0, 0))
         readers = self._workload.readers.groups > 0
-        columns = ["second", "records", "written", "ack p50", "ack p99"]
-        columns += ["read", "lag", "end-to-end p99"] if readers else []
-        columns += ["server CPU", "server memory", "client CPU", "late"]
-        for name in columns:
-            table.add_column(name, justify="right")
-        for s in self._samples:
-            row = [f"{s.at_s:.0f}", figures.rate(s.acked), figures.megabytes(s.acked_bytes)]
-            row += [figures.ms(s.ack_p50_ms), figures.ms(s.ack_p99_ms)]
-            row += (
-                [figures.megabytes(s.read_bytes), f"{s.lag_records:,}", figures.ms(s.end_to_end_p99_ms)]
-                if readers
-                else []
-            )
-            row += [f"{s.server_cpu_s:.2f}", figures.size(s.server_rss), f"{s.client_cpu_s:.2f}", figures.ms(s.late_ms)]
-            table.add_row(*row)
+        wide = self._console.width >= 130
+        cells = [_cells(s, readers) for s in self._samples] or [_cells(Sample(at_s=0), readers)]
+        for name in cells[0]:
+            if wide or name not in _WIDE_ONLY:
+                table.add_column(name, justify="right", no_wrap=True)
+        for row in cells if self._samples else []:
+            table.add_row(*(text for name, text in row.items() if wide or name not in _WIDE_ONLY))
         return Group(head, table)
+
+
+_WIDE_ONLY = ("records", "read", "memory", "late")
+
+
+def _cells(s: Sample, readers: bool) -> dict[str, str]:
+    """One line of the progress by column; CPU is in cores."""
+    reading = {
+        "read": figures.megabytes(s.read_bytes),
+        "lag": f"{s.lag_records:,}",
+        "e2e p99": figures.ms(s.end_to_end_p99_ms),
+    }
+    return {
+        "s": f"{s.at_s:.0f}",
+        "records": figures.rate(s.acked),
+        "written": figures.megabytes(s.acked_bytes),
+        "ack p50": figures.ms(s.ack_p50_ms),
+        "p99": figures.ms(s.ack_p99_ms),
+        **(reading if readers else {}),
+        "server": f"{s.server_cpu_s:.2f}",
+        "memory": figures.size(s.server_rss),
+        "client": f"{s.client_cpu_s:.2f}",
+        "late": figures.ms(s.late_ms),
+    }
 
 
 def _latency_row(table: Table, name: str, latency: Latency | None) -> None:
