@@ -21,13 +21,14 @@ def main() -> int:
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60.0, help="simulated seconds of workload and faults")
+    parser.add_argument("--limit-s", type=float, default=float("inf"), help="begin no run after so many real seconds")
     parser.add_argument("--trace", help="write every executed step of the replay to this file")
     parser.add_argument("--log", action="store_true", help="show the broker's log in a replay")
     options = parser.parse_args()
     scenarios = list(SCENARIOS.values()) if options.scenario == "all" else [SCENARIOS[options.scenario]]
     if options.seed is None:
         seeds = range(options.first_seed, options.first_seed + (options.seeds or 10))
-        return search(scenarios, seeds, options.seconds, options.jobs)
+        return search(scenarios, seeds, options.seconds, options.jobs, options.limit_s)
     status = 0
     for scenario in scenarios:
         with contextlib.ExitStack() as stack:

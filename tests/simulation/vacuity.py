@@ -15,7 +15,7 @@ LEAST_ACKED_BATCHES = 1_000
 LEAST_FAULTS = 20
 RUNS_TO_EXPECT_EVERYTHING = 20
 """Of one scenario: with fewer, a fault of a few percent may well not come up."""
-RUNS_TO_MEET_EVERYTHING = 5
+RUNS_TO_MEET_EVERYTHING = 10
 """Of each scenario, for what any of them may meet."""
 
 EVERYWHERE = {
