@@ -70,6 +70,7 @@ class Producer:
         self._producer_id: int | None = None
         self._producer_epoch = -1
         self._open: list[_Batch] = []
+        self._acked_in: set[int] = set()
 
     async def run(self, until_s: float) -> None:
         """Produce until the virtual time `until_s`, then end once everything under way is settled."""
@@ -159,9 +160,11 @@ class Producer:
         )
 
     def _send_again(self, batch: _Batch, body: Mapping[str, Any]) -> None:
-        """The same batch while the first is on its way; over the other connection it may even come first."""
+        """The same batch while the first is on its way; over the other connection it may even come first. Not so before
+        the partition knows the producer: whatever comes first then is taken for its beginning, as in Kafka."""
+        other = self._twin if batch.partition in self._acked_in else self.client
         try:
-            answer = self.rng.choice((self.client, self._twin)).send(PRODUCE, body)
+            answer = self.rng.choice((self.client, other)).send(PRODUCE, body)
         except NotSent:
             return
         echo = self._attempt_at(batch)
@@ -221,6 +224,7 @@ class Producer:
         self.history.end(attempt, outcome, now(), repr(part.error_code))
         if outcome is Outcome.OK:
             self.pace.acked_batches += 1
+            self._acked_in.add(batch.partition)
             self._open.remove(batch)
             return True
         if code == outcomes.OUT_OF_ORDER_SEQUENCE_NUMBER and self._first_of_its_partition(batch):
