@@ -249,6 +249,7 @@ _HEAD_12: Final = struct.Struct(">iiBihi").pack
 _RESPONSE_4: Final = struct.Struct(">ihqq").pack
 _RESPONSE_5: Final = struct.Struct(">ihqqq").pack
 _RESPONSE_12: Final = struct.Struct(">ihqqqBi").pack
+_NOTHING_12: Final = struct.Struct(">ihqqqBiBB").pack
 _COUNT: Final = struct.Struct(">i").pack
 _LENGTH: Final = struct.Struct(">h").pack
 _ABORTED: Final = struct.Struct(">qq").pack
@@ -284,7 +285,14 @@ def encode_fetch_response(
     for name, topic_id, partitions in topics:
         _append_topic(out, version, name, topic_id, len(partitions))
         for partition in partitions:
-            records = partition[7]
+            index, error, high_watermark, last_stable, log_start, aborted, replica, records, diverging, leader = (
+                partition
+            )
+            if flexible and not records and not aborted and diverging is None and leader is None:
+                # Nothing new: of many partitions almost all are, and a client without sessions is told of each.
+                count = 0 if aborted is None else 1
+                out += _NOTHING_12(index, error, high_watermark, last_stable, log_start, count, replica, 1, 0)
+                continue
             records_size = sum([view.nbytes for view in records])
             if flexible:
                 _append_flexible_fields(out, partition, records_size)
@@ -296,7 +304,7 @@ def encode_fetch_response(
                 out = bytearray()
                 buffers.append(out)
             if flexible:
-                _append_partition_tags(out, partition[8], partition[9])
+                _append_partition_tags(out, diverging, leader)
         if flexible:
             out.append(0)
     if flexible:

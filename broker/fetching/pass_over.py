@@ -10,7 +10,7 @@ from protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
     from broker.partitions.log import PartitionLog
-    from broker.partitions.registry import Partitions
+    from broker.partitions.registry import Partitions, TopicLogs
 
 
 class PartitionAnswer:
@@ -26,8 +26,9 @@ class PartitionAnswer:
         self.size = 0
         self.diverging: tuple[int, int] | None = None
         if log is not None:
-            self.high_watermark = log.stream.durable_end
-            self.start_offset = log.stream.start_offset
+            stream = log.stream
+            self.high_watermark = stream.durable_end
+            self.start_offset = stream.start_offset
         else:
             self.high_watermark = self.start_offset = -1
 
@@ -72,9 +73,14 @@ def look(
     outcome = Pass()
     answers = outcome.answers
     left = max_bytes
+    key: str | bytes | None = None
+    topic: TopicLogs | None = None
     for partition in partitions:
-        topic = topics.get(partition.topic)
-        log = None if topic is None else topic.get(partition.index)
+        if partition.topic != key:
+            key = partition.topic
+            topic = topics.get(key)
+        index = partition.index
+        log = topic.logs[index] if topic is not None and 0 <= index < len(topic.logs) else None
         if log is None:
             unknown_id = by_id and topic is None
             error = ErrorCode.UNKNOWN_TOPIC_ID if unknown_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
@@ -83,11 +89,14 @@ def look(
             continue
         answer = PartitionAnswer(partition, log)
         answers.append(answer)
+        offset = partition.fetch_offset
+        stream = log.stream
+        caught_up = offset == stream.durable_end == stream.next_offset
+        if caught_up and partition.last_fetched_epoch < 0 and partition.current_leader_epoch in (-1, stream.epoch):
+            continue  # as most partitions of most fetches; the rules below have nothing to say to it
         if not _may_read(answer, log, partition, epochs_needed):
             outcome.errors |= bool(answer.error) or answer.diverging is not None
             continue
-        offset = partition.fetch_offset
-        stream = log.stream
         if offset >= stream.durable_end or (left <= 0 and outcome.size):
             continue
         limit = min(left, partition.max_bytes)
