@@ -117,12 +117,17 @@ def _short(value: Any) -> str:
     return text if len(text) <= 240 else text[:240] + "..."
 
 
+def targets(given: argparse.Namespace) -> tuple[Target, Target]:
+    """Kafka and what it is compared with, under a name that nothing on them has yet."""
+    token = uuid.uuid4().hex[:6]
+    other = given.kafka if given.repeat else given.weir
+    return Target("kafka", given.kafka, f"p{token}a"), Target("weir", other, f"p{token}b")
+
+
 def main() -> int:
     given = arguments()
     cases = [c for c in load() if fnmatch.fnmatchcase(c.id, given.only)]
-    token = uuid.uuid4().hex[:6]
-    left = Target("kafka", given.kafka, f"p{token}a")
-    right = Target("weir", given.kafka if given.repeat else given.weir, f"p{token}b")
+    left, right = targets(given)
     allowed = [] if given.repeat else read_allowed()
     found: list[Difference] = []
     failed: list[Difference] = []
@@ -134,7 +139,7 @@ def main() -> int:
         kafka, weir = (answer.result() for answer in pair)
         if _suspicious(case, kafka, weir, allowed):
             again += 1
-            kafka, weir = observe(case, left), observe(case, right)
+            kafka, weir = (observe(case, target) for target in targets(given))  # with names of their own
         if given.show:
             print(json.dumps({"case": case.id, "kafka": kafka}))
         if _raised(kafka):

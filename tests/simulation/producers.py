@@ -146,8 +146,7 @@ class Producer:
         batch.answer = self.client.send(PRODUCE, body)
         batch.attempt = self._attempt_at(batch)
         self.history.invoke(batch.attempt, now_s)
-        # Only what comes next: a later batch that overtakes the first ones of a new producer would be taken for its first.
-        if self.rng.random() < settings.twice_share and self._first_of_its_partition(batch):
+        if self.rng.random() < settings.twice_share:
             self._send_again(batch, body)
 
     def _attempt_at(self, batch: _Batch) -> Produce:
