@@ -32,7 +32,7 @@ Adjust = Callable[[WorldSettings], None]
 
 _PATIENT, _BRIEFLY, _AT_ONCE = 5.0, 0.05, 0.003
 STAYS_S = st.sampled_from((_PATIENT, _BRIEFLY, _AT_ONCE))
-"""How long the machine stays with a step that a client was told to do: to its end, mostly, or until it has just begun."""
+"""How long the machine stays with a step that a client was told to do: to its end, or until it has just begun."""
 SPELLS_S = st.sampled_from((0.1, 1.0, 4.0))
 """How long a fault that lasts does."""
 STORE_FAULTS = {
@@ -310,6 +310,7 @@ def search(
     steps: int = 25,
     adjust: Adjust | None = None,
     outside_only: bool = False,
+    shrink: bool = True,
 ) -> Tally:
     """Run so many examples of at most `steps` steps; without a seed always the same ones. A failing one is shrunk, and
     then `failure` and `steps` of the result tell of it. `adjust`: plant a bug. `outside_only`: judge by what clients
@@ -325,7 +326,7 @@ def search(
         deadline=None,
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
-        phases=(Phase.generate, Phase.shrink),
+        phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
         verbosity=hypothesis.Verbosity.quiet,
     )
     if seed is not None:
