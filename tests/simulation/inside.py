@@ -55,8 +55,19 @@ class Inside:
             *fenced_epochs.check(world.history, world.metadata.epoch_uses),
             *ranges.check(streams, rows),
             *objects.check(await self._objects(), rows, stored, overdue_ms),
+            *self._removed_early(),
             *ceilings.check(self._usages),
         ]
+
+    def _removed_early(self) -> list[Anomaly]:
+        world = self._world
+        if world.fired["clock: jump back"]:
+            return []
+        return objects.check_grace(world.metadata.removals.values(), self._grace_ms())
+
+    def _grace_ms(self) -> int:
+        broker = self._world.rare_paths.broker
+        return broker.services.engine.settings.gc_grace_ms if broker and broker.services else 0
 
     def _durable(self) -> list[Durable]:
         named = {
@@ -94,8 +105,7 @@ class Inside:
         ]
 
     async def _objects(self) -> list[ObjectFacts]:
-        broker = self._world.rare_paths.broker
-        grace_ms = broker.services.engine.settings.gc_grace_ms if broker and broker.services else 0
+        grace_ms = self._grace_ms()
         facts = []
         for object_id, key, state, size, refs, expires_ms, destroyed_ms in await self._world.metadata.query(
             "SELECT object_id, object_key, state, size_bytes, refs, expires_ms, destroyed_ms FROM object"

@@ -21,6 +21,7 @@ from s3stream.append_path import AppendPath
 from s3stream.gc import GarbageDuty
 from s3stream.object_format import object_key
 from s3stream.stream import Stream
+from s3stream.tail_cache import TailCache
 from s3stream.upload import Uploader
 from s3stream.wal.file_wal import FileWal
 from tests.long.planted.patching import Planted
@@ -226,7 +227,7 @@ def state_ahead(planted: Planted) -> None:
 
         return fold_in_slices
 
-    planted.replace(upload_build.TailCache, "take_for_upload", stash)
+    planted.replace(TailCache, "take_for_upload", stash)
     planted.replace(upload_build, "fold_in_slices", make)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.long.planted.bugs import BUGS
@@ -56,9 +55,11 @@ class Finding:
 
 
 def run_with(name: str, scenario: str, seed: int, seconds: float, basic: bool = False) -> Attempt:
-    """One run of a scenario with the bug planted in this process, and taken out again. `basic`: fewer clients."""
+    """One run of a scenario with the bug planted in this process, and taken out again; without one if `name` is empty.
+    `basic`: fewer clients."""
     planted = Planted()
-    BUGS[name].plant(planted)
+    if name:
+        BUGS[name].plant(planted)
     try:
         result = run_scenario(SCENARIOS[scenario], seed, duration_s=seconds, basic=basic)
     finally:
@@ -66,35 +67,43 @@ def run_with(name: str, scenario: str, seed: int, seconds: float, basic: bool = 
     return Attempt(scenario, seed, seconds, re.sub(r"\n{2,}", "\n", result.failure), planted.times, result.simulated_s)
 
 
-def apart(name: str, scenario: str, seed: int, seconds: float, basic: bool = False) -> Attempt:
+def _apart(name: str, scenario: str, seed: int, seconds: float, basic: bool = False) -> Attempt:
     """As `run_with`, in a process of its own: what a killed node holds is never freed."""
     with multiprocessing.get_context("fork").Pool(1) as pool:
         return pool.apply(run_with, (name, scenario, seed, seconds, basic))
 
 
+def _caught(name: str, scenario: str, seed: int, seconds: float, basic: bool = False) -> tuple[Attempt, bool]:
+    """A run, and whether it was the bug that made it fail: its path was taken, and without it the same run is good."""
+    attempt = _apart(name, scenario, seed, seconds, basic)
+    if not attempt.failure or not attempt.times:
+        return attempt, False
+    return attempt, not _apart("", scenario, seed, seconds, basic).failure
+
+
 def find(name: str, most_seeds: int, seconds: float) -> Finding:
-    """Seeds in order, each in all scenarios of the bug, until a run fails in which the bug was met."""
+    """Seeds in order, each in all scenarios of the bug, until a run fails because of it."""
     runs = times = 0
     for seed in range(1, most_seeds + 1):
         for scenario in BUGS[name].scenarios:
-            attempt = apart(name, scenario, seed, seconds)
+            attempt, caught = _caught(name, scenario, seed, seconds)
             runs += 1
             times += attempt.times
-            if attempt.failure and attempt.times:
-                shrunk_s = _shrink(seconds, lambda least: bool(apart(name, attempt.scenario, seed, least).failure))
-                basic = bool(apart(name, scenario, seed, shrunk_s, True).failure)
+            if caught:
+                shrunk_s = _shrink(name, attempt)
+                _, basic = _caught(name, scenario, seed, shrunk_s, basic=True)
                 return Finding(name, runs, seed, times, attempt, shrunk_s, basic)
     return Finding(name, runs, most_seeds, times, None)
 
 
-def _shrink(seconds: float, fails: Callable[[float], bool]) -> float:
+def _shrink(name: str, found: Attempt) -> float:
     """The shortest length found by bisection; a shorter one may fail again, since the end of a run decides as well."""
-    good, bad = 0.0, seconds
+    good, bad = 0.0, found.seconds
     for _ in range(_SHRINK_STEPS):
         middle = round((good + bad) / 2, 1)
         if middle < _SHORTEST_S:
             break
-        if fails(middle):
+        if _caught(name, found.scenario, found.seed, middle)[1]:
             bad = middle
         else:
             good = middle
