@@ -58,6 +58,7 @@ class MetadataFile:
         self._down_until_s = 0.0
         self.partitions: dict[int, tuple[str, UUID, int]] = {}  # stream id -> topic, its id, partition
         self.epoch_uses: list[EpochUse] = []
+        self.committed_at_s: dict[str, tuple[int, float]] = {}  # key -> object id, and when
         self.removals: dict[int, RemovalFacts] = {}
 
     def client(self) -> SimulatedDatabase:
@@ -94,6 +95,8 @@ class MetadataFile:
             commit: ObjectCommit = args[0]
             resource, now_s = f"broker {commit.broker_id}", self.loop.time()
             self.epoch_uses.append(EpochUse(resource, commit.broker_epoch, began_s, now_s))
+            for item in commit.objects:
+                self.committed_at_s.setdefault(item.key, (item.object_id, now_s))
         elif command == "mark_deleting":
             for object_id, destroyed_ms in await self.query(
                 "SELECT object_id, destroyed_ms FROM object WHERE state = 3"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.verify.checkers import ceilings, durable_before_ack, fenced_epochs, objects, ranges
 from benchmarks.verify.history import Anomaly, Partition
-from benchmarks.verify.inside import Durable, ObjectFacts, RangeFacts, StoredFacts, StreamFacts, Usage
+from benchmarks.verify.inside import CommitFacts, Durable, ObjectFacts, RangeFacts, StoredFacts, StreamFacts, Usage
 from s3stream.errors import Corrupt
 from s3stream.meta.rows import ObjectState
 from s3stream.object_format import FLAG_STATE, FOOTER_SIZE_BYTES, parse_footer, parse_index, read_block
@@ -55,8 +55,16 @@ class Inside:
             *fenced_epochs.check(world.history, world.metadata.epoch_uses),
             *ranges.check(streams, rows),
             *objects.check(await self._objects(), rows, stored, overdue_ms),
+            *objects.check_commits(self._commits()),
             *self._removed_early(),
             *ceilings.check(self._usages),
+        ]
+
+    def _commits(self) -> list[CommitFacts]:
+        put_at_s = self._world.bucket.put_at_s
+        return [
+            CommitFacts(object_id, at_s, put_at_s.get(key))
+            for key, (object_id, at_s) in self._world.metadata.committed_at_s.items()
         ]
 
     def _removed_early(self) -> list[Anomaly]:

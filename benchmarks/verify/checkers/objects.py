@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from benchmarks.verify.history import Anomaly, Partition
-from benchmarks.verify.inside import ObjectFacts, RangeFacts, RemovalFacts, StoredFacts
+from benchmarks.verify.inside import CommitFacts, ObjectFacts, RangeFacts, RemovalFacts, StoredFacts
 
 NAME = "objects"
 
@@ -37,6 +37,19 @@ def check(
         if stored_object.key not in known and not stored_object.excused and _id_of(stored_object.key) not in unnamed:
             found.append((-1, f"{stored_object.key} is in the bucket and nobody knows of it"))
     return [Anomaly(NAME, Partition("object", object_id), text) for object_id, text in found]
+
+
+def check_commits(commits: Iterable[CommitFacts]) -> list[Anomaly]:
+    """An object is in the bucket before the metadata refer to it: who dies in between loses what it held."""
+    return [
+        Anomaly(
+            NAME,
+            Partition("object", each.object_id),
+            f"was committed at {each.at_s:.6f} s and is in the bucket since {each.stored_s}",
+        )
+        for each in commits
+        if each.stored_s is None or each.stored_s > each.at_s
+    ]
 
 
 def check_grace(removals: Iterable[RemovalFacts], grace_ms: int) -> list[Anomaly]:
