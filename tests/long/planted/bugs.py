@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from broker.groups.classic_group import ClassicGroup
+from broker.groups.offsets import Offsets
+from broker.groups.outbox import Outcome
 from broker.partitions import producer_state
 from broker.partitions.log import PartitionLog
 from protocol.errors import ErrorCode
@@ -23,6 +24,7 @@ from s3stream.object_format import object_key
 from s3stream.stream import Stream
 from s3stream.tail_cache import TailCache
 from s3stream.upload import Uploader
+from s3stream.upload_build import ObjectAssembler
 from s3stream.wal.file_wal import FileWal
 from tests.long.planted.patching import Planted
 from tests.simulation.disk import Disk
@@ -112,19 +114,27 @@ def delete_without_grace(planted: Planted) -> None:
 
 
 def no_epoch_check(planted: Planted) -> None:
-    """Commits of a generation that is over are taken."""
+    """Commits are taken from members and generations of a group that are over."""
+    over = (ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.ILLEGAL_GENERATION, ErrorCode.FENCED_INSTANCE_ID)
 
     def make(original: Any) -> Any:
-        def commit_error(self: ClassicGroup, *args: Any) -> ErrorCode:
-            error: ErrorCode = original(self, *args)
-            if error is not ErrorCode.ILLEGAL_GENERATION:
-                return error
+        def commit(self: Offsets, command: Any, ticket: Any, now_ms: int) -> Any:
+            group = self._table.groups.get(command.group_id)
+            if group is None or command.generation < 0:
+                return original(self, command, ticket, now_ms)
+            if group.commit_error(command.member_id, command.group_instance_id, command.generation) not in over:
+                return original(self, command, ticket, now_ms)
+            records, reply = self._commit_records(command, now_ms)
             planted.ran()
-            return ErrorCode.NONE
 
-        return commit_error
+            def settle(error: ErrorCode) -> None:
+                self._table.outbox.reply(ticket, command.failed(error) if error else reply)
 
-    planted.replace(ClassicGroup, "commit_error", make)
+            return Outcome(tuple(records), settle)
+
+        return commit
+
+    planted.replace(Offsets, "commit", make)
 
 
 def retried_flush(planted: Planted) -> None:
@@ -145,15 +155,30 @@ def retried_flush(planted: Planted) -> None:
 
 
 def trim_before_commit(planted: Planted) -> None:
+    """The WAL is trimmed once an object is built, which is before it is stored and committed."""
+
     def make(original: Any) -> Any:
-        async def _commit(self: Uploader, objects: Any) -> None:
-            planted.ran()
-            self._appends.wal.trim(self._make_commit(objects).trim_lsn)
-            await original(self, objects)
+        async def assemble(self: ObjectAssembler, *args: Any) -> Any:
+            item = await original(self, *args)
+            if item is not None:
+                planted.ran()
+                uploader = uploaders[-1]
+                ends = {run.stream.stream_id: run.end_offset for run in item.runs}
+                uploader._appends.wal.trim(uploader._trim_lsn(ends))
+            return item
 
-        return _commit
+        return assemble
 
-    planted.replace(Uploader, "_commit", make)
+    def remember(original: Any) -> Any:
+        async def run(self: Uploader) -> None:
+            uploaders.append(self)
+            await original(self)
+
+        return run
+
+    uploaders: list[Uploader] = []
+    planted.replace(Uploader, "run", remember)
+    planted.replace(ObjectAssembler, "assemble", make)
 
 
 def window_of_one(planted: Planted) -> None:
@@ -254,9 +279,9 @@ BUGS = {
         Bug("ack-before-sync", "ack before fdatasync (device)", ack_before_sync, ("power-cuts",)),
         Bug("commit-before-upload", "commit before upload", commit_before_upload, ("kills", "store-trouble")),
         Bug("no-grace", "delete without grace", delete_without_grace, ("steady", "store-trouble")),
-        Bug("no-epoch-check", "no epoch check (group generation)", no_epoch_check, ("pauses", "network-trouble")),
+        Bug("no-epoch-check", "no epoch check (members of a group)", no_epoch_check, ("pauses", "network-trouble")),
         Bug("retried-flush", "retry of a failed flush", retried_flush, ("power-cuts",)),
-        Bug("early-trim", "WAL trim before commit", trim_before_commit, ("metadata-outage", "store-trouble")),
+        Bug("early-trim", "WAL trim before commit", trim_before_commit, ("store-trouble", "metadata-outage")),
         Bug("window-of-one", "duplicate window of one", window_of_one, ("network-trouble", "kills")),
         Bug("early-duplicate", "duplicate answered early", early_duplicate, ("power-cuts", "kills")),
         Bug("early-watermark", "high watermark past durability", high_watermark_ahead, ("power-cuts", "kills")),
