@@ -56,6 +56,24 @@ class ObjectFacts:
 
 
 @dataclass(frozen=True)
+class CommitFacts:
+    """An object was committed at `at_s`; its bytes were in the bucket from `stored_s` on, None: never."""
+
+    object_id: int
+    at_s: float
+    stored_s: float | None
+
+
+@dataclass(frozen=True)
+class RemovalFacts:
+    """A dead object was released for removal at `at_ms`; nothing referred to it from `destroyed_ms` on."""
+
+    object_id: int
+    destroyed_ms: int
+    at_ms: int
+
+
+@dataclass(frozen=True)
 class StoredFacts:
     """One key in the bucket. `problem`: why its content does not verify, empty for good ones. `runs`: (stream id,
     first offset, end offset) of what it holds. `excused`: the world put it there behind everybody's back."""

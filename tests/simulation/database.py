@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
-from benchmarks.verify.inside import EpochUse
+from benchmarks.verify.inside import EpochUse, RemovalFacts
 from s3stream.errors import OutcomeUnknown, Retry, StreamError
 from s3stream.meta.rows import ObjectCommit
 from s3stream.meta.sqlite import InlineRunner, SqliteDatabase
@@ -58,6 +58,8 @@ class MetadataFile:
         self._down_until_s = 0.0
         self.partitions: dict[int, tuple[str, UUID, int]] = {}  # stream id -> topic, its id, partition
         self.epoch_uses: list[EpochUse] = []
+        self.committed_at_s: dict[str, tuple[int, float]] = {}  # key -> object id, and when
+        self.removals: dict[int, RemovalFacts] = {}
 
     def client(self) -> SimulatedDatabase:
         return SimulatedDatabase(self)
@@ -93,6 +95,14 @@ class MetadataFile:
             commit: ObjectCommit = args[0]
             resource, now_s = f"broker {commit.broker_id}", self.loop.time()
             self.epoch_uses.append(EpochUse(resource, commit.broker_epoch, began_s, now_s))
+            for item in commit.objects:
+                self.committed_at_s.setdefault(item.key, (item.object_id, now_s))
+        elif command == "mark_deleting":
+            for object_id, destroyed_ms in await self.query(
+                "SELECT object_id, destroyed_ms FROM object WHERE state = 3"
+            ):
+                if object_id in args[0]:
+                    self.removals.setdefault(object_id, RemovalFacts(object_id, destroyed_ms, self.clock.now_ms()))
 
     async def query(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
         """Look from outside, without faults, for checkers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.verify.checkers import ceilings, durable_before_ack, fenced_epochs, objects, ranges
 from benchmarks.verify.history import Anomaly, Partition
-from benchmarks.verify.inside import Durable, ObjectFacts, RangeFacts, StoredFacts, StreamFacts, Usage
+from benchmarks.verify.inside import CommitFacts, Durable, ObjectFacts, RangeFacts, StoredFacts, StreamFacts, Usage
 from s3stream.errors import Corrupt
 from s3stream.meta.rows import ObjectState
 from s3stream.object_format import FLAG_STATE, FOOTER_SIZE_BYTES, parse_footer, parse_index, read_block
@@ -55,8 +55,27 @@ class Inside:
             *fenced_epochs.check(world.history, world.metadata.epoch_uses),
             *ranges.check(streams, rows),
             *objects.check(await self._objects(), rows, stored, overdue_ms),
+            *objects.check_commits(self._commits()),
+            *self._removed_early(),
             *ceilings.check(self._usages),
         ]
+
+    def _commits(self) -> list[CommitFacts]:
+        put_at_s = self._world.bucket.put_at_s
+        return [
+            CommitFacts(object_id, at_s, put_at_s.get(key))
+            for key, (object_id, at_s) in self._world.metadata.committed_at_s.items()
+        ]
+
+    def _removed_early(self) -> list[Anomaly]:
+        world = self._world
+        if world.fired["clock: jump back"]:
+            return []
+        return objects.check_grace(world.metadata.removals.values(), self._grace_ms())
+
+    def _grace_ms(self) -> int:
+        broker = self._world.rare_paths.broker
+        return broker.services.engine.settings.gc_grace_ms if broker and broker.services else 0
 
     def _durable(self) -> list[Durable]:
         named = {
@@ -94,8 +113,7 @@ class Inside:
         ]
 
     async def _objects(self) -> list[ObjectFacts]:
-        broker = self._world.rare_paths.broker
-        grace_ms = broker.services.engine.settings.gc_grace_ms if broker and broker.services else 0
+        grace_ms = self._grace_ms()
         facts = []
         for object_id, key, state, size, refs, expires_ms, destroyed_ms in await self._world.metadata.query(
             "SELECT object_id, object_key, state, size_bytes, refs, expires_ms, destroyed_ms FROM object"

@@ -62,6 +62,7 @@ class Bucket:
         self.fired = fired
         self.settings = settings if settings is not None else StoreSettings()
         self.objects: dict[str, StoredObject] = {}
+        self.put_at_s: dict[str, float] = {}  # when a key was there for the first time
         self.deleted_keys: set[str] = set()
         self.revived_keys: set[str] = set()  # deleted, then brought back by a late apply: nobody knows of them
         self.late_keys: set[str] = set()  # put at a moment that nobody waited for
@@ -107,6 +108,7 @@ class Bucket:
             raise AlreadyExists(f"{key} exists")
         self.loop.trace.add(f"  store put {key} {len(body)} {zlib.crc32(body):08x}")
         self.objects[key] = StoredObject(body, self.clock.now_ms())
+        self.put_at_s.setdefault(key, self.loop.time())
         self.deleted_keys.discard(key)
 
     def put_late(self, key: str, body: bytes, if_absent: bool) -> None:

@@ -40,7 +40,21 @@ def check(history: History, durable: Sequence[Durable]) -> list[Anomaly]:
             else:
                 continue
             anomalies.append(Anomaly(NAME, partition, text))
+        anomalies += [Anomaly(NAME, partition, text) for text in _reads(history, partition, index)]
     return anomalies
+
+
+def _reads(history: History, partition: Partition, index: _FirstTimes) -> list[str]:
+    """What is shown to a reader must be durable too; the last record of a read tells, a log is durable in order."""
+    texts = []
+    for read in history.reads(partition):
+        if not read.records or read.ended_s is None:
+            continue
+        last = read.records[-1][0]
+        since_s = index.since_s(last, last + 1)
+        if since_s is None or since_s > read.ended_s:
+            texts.append(f"read {read.number} showed offset {last} at {read.ended_s:.6f} s, durable since {since_s}")
+    return texts
 
 
 class _FirstTimes:

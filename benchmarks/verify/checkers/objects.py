@@ -6,10 +6,10 @@ What the world put back behind everybody's back (a request that took effect afte
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from benchmarks.verify.history import Anomaly, Partition
-from benchmarks.verify.inside import ObjectFacts, RangeFacts, StoredFacts
+from benchmarks.verify.inside import CommitFacts, ObjectFacts, RangeFacts, RemovalFacts, StoredFacts
 
 NAME = "objects"
 
@@ -37,6 +37,33 @@ def check(
         if stored_object.key not in known and not stored_object.excused and _id_of(stored_object.key) not in unnamed:
             found.append((-1, f"{stored_object.key} is in the bucket and nobody knows of it"))
     return [Anomaly(NAME, Partition("object", object_id), text) for object_id, text in found]
+
+
+def check_commits(commits: Iterable[CommitFacts]) -> list[Anomaly]:
+    """An object is in the bucket before the metadata refer to it: who dies in between loses what it held."""
+    return [
+        Anomaly(
+            NAME,
+            Partition("object", each.object_id),
+            f"was committed at {each.at_s:.6f} s and is in the bucket since {each.stored_s}",
+        )
+        for each in commits
+        if each.stored_s is None or each.stored_s > each.at_s
+    ]
+
+
+def check_grace(removals: Iterable[RemovalFacts], grace_ms: int) -> list[Anomaly]:
+    """No object is removed while somebody may still read it: not before its grace is over. For a wall clock that was
+    never set back."""
+    return [
+        Anomaly(
+            NAME,
+            Partition("object", each.object_id),
+            f"dead since {each.destroyed_ms} and released for removal at {each.at_ms}, its grace is {grace_ms} ms",
+        )
+        for each in removals
+        if each.at_ms < each.destroyed_ms + grace_ms
+    ]
 
 
 def _range(row: RangeFacts, target: ObjectFacts | None, by_key: dict[str, StoredFacts]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from benchmarks.verify.checkers import ceilings, objects, ranges
-from benchmarks.verify.inside import ObjectFacts, RangeFacts, StoredFacts, StreamFacts, Usage
+from benchmarks.verify.inside import CommitFacts, ObjectFacts, RangeFacts, RemovalFacts, StoredFacts, StreamFacts, Usage
 
 KEY = "abcd/cluster/d/0000000000000007-00000000000000ff"
 OBJECT = ObjectFacts(7, KEY, 100, references=2, referable=True)
@@ -90,3 +90,13 @@ def test_a_resource_above_its_ceiling_is_reported_once_at_its_worst() -> None:
     assert ceilings.check(usages) == []
     (found,) = ceilings.check([*usages, Usage("cache", 12, 10, 3), Usage("cache", 15, 10, 4), Usage("wal", 1, 10, 5)])
     assert found.text.startswith("15 at 4.000 s")
+
+
+def test_an_object_committed_before_it_was_stored_is_caught() -> None:
+    assert objects.check_commits([CommitFacts(7, 2.0, 1.0)]) == []
+    assert len(objects.check_commits([CommitFacts(7, 2.0, 3.0), CommitFacts(8, 2.0, None)])) == 2
+
+
+def test_an_object_released_within_its_grace_is_caught() -> None:
+    assert objects.check_grace([RemovalFacts(7, 1_000, 3_000)], 2_000) == []
+    assert len(objects.check_grace([RemovalFacts(7, 1_000, 2_999)], 2_000)) == 1

@@ -1,0 +1,1 @@
+"""Planted bugs: what the simulated world must catch. `python -m tests.long.planted`."""
