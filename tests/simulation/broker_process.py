@@ -61,7 +61,7 @@ async def broker_process(world: World, node: Node) -> None:
     """
 
     async def adapters(settings: Settings) -> Adapters:
-        store = world.bucket.client()
+        store = world.interpose("store", world.bucket.client())
         rng = world.rng(f"broker/{node.label}")
         if world.rng(f"probe/{node.label}").random() < 0.2:
             (await probe_store(store, f"{rng.getrandbits(64):016x}")).require(put_if_absent=False)
@@ -69,9 +69,9 @@ async def broker_process(world: World, node: Node) -> None:
             clock=world.clock,
             rng=rng,
             incarnation=node.label,
-            wal_device=world.disk.open(),
+            wal_device=world.interpose("wal", world.disk.open()),
             store=store,
-            database=world.metadata.client(),
+            database=world.interpose("database", world.metadata.client()),
         )
 
     excuses = _Excuses(world)

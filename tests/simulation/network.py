@@ -61,6 +61,7 @@ class Network:
         self._addresses: dict[str, str] = {}
         self._dark_hosts: set[str] = set()  # without power: do not even refuse
         self._next_port = 40_000
+        self.at_delivery: Callable[[], object] = lambda: None
         loop.network = self
 
     # -- naming
@@ -182,6 +183,7 @@ class Network:
         self._listeners.pop((listener.host, listener.port), None)
 
     def note_delivery(self, transport: SimulatedTransport, data: bytes) -> None:
+        self.at_delivery()
         peer, local = transport.peer, transport.local
         self.loop.trace.add(f"  {peer[0]}:{peer[1]} > {local[0]}:{local[1]} {len(data)} {zlib.crc32(data):08x}")
 

@@ -32,7 +32,7 @@ Adjust = Callable[[WorldSettings], None]
 
 _PATIENT, _BRIEFLY, _AT_ONCE = 5.0, 0.05, 0.003
 STAYS_S = st.sampled_from((_PATIENT, _BRIEFLY, _AT_ONCE))
-"""How long the machine stays with a step that a client was told to do: to its end, mostly, or until it has just begun."""
+"""How long the machine stays with a step that a client was told to do: to its end, or until it has just begun."""
 SPELLS_S = st.sampled_from((0.1, 1.0, 4.0))
 """How long a fault that lasts does."""
 STORE_FAULTS = {

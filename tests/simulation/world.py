@@ -68,6 +68,8 @@ class World:
         self.metadata = self._new_metadata()
         self._process = process
         self._chaos = self.rng("chaos")
+        self.interpose: Callable[[str, Any], Any] = lambda port, adapter: adapter
+        """What a process gets as its "wal", "store" or "database"; for faults at a chosen call."""
         self._disks_lost = 0
         if self.settings.clock_offset_ms:
             self.fired["clock: skewed at start"] += 1
