@@ -170,15 +170,21 @@ async def _script(world: World, clients: Stepwise) -> None:
         await clients.consume(_STAY_S, retained=True)
         await clients.commit(0, _STAY_S)
         await asyncio.sleep(1.0)  # an upload
+        await clients.write_to_topic(_STAY_S)
+        await asyncio.sleep(1.0)  # and one of an object that nothing but the topic is in
         await clients.produce("twice", 2, _STAY_S)
         await clients.administer("delete records", _STAY_S)
         await clients.delete_topic(_STAY_S)
         await asyncio.sleep(3.0)  # what was deleted is removed from the bucket
         await clients.look(earliest=True, stay_s=_STAY_S)
-        world.kill_broker()
+        world.bucket.go_down(1.0)
+        await clients.produce("plain", 1, _STAY_S)
+        await asyncio.sleep(0.6)
+        world.kill_broker()  # in the middle of an upload
         await asyncio.sleep(1.0)
     await clients.consume(_STAY_S)
     await clients.commit(0, _STAY_S)
+    await asyncio.sleep(65.0)  # until the broken off uploads are looked for and removed
 
 
 def run(port: str, mode: str, n: int) -> Outcome:
@@ -187,6 +193,7 @@ def run(port: str, mode: str, n: int) -> Outcome:
         broker={
             "upload.interval.ms": 300,
             "object.delete.delay.ms": 1_000,
+            "object.prepare.ttl.ms": 60_000,
             "log.retention.check.interval.ms": 500,
             "wal.trimmed.retention.ms": 0,
         },

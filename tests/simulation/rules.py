@@ -310,6 +310,7 @@ def search(
     steps: int = 25,
     adjust: Adjust | None = None,
     outside_only: bool = False,
+    shrink: bool = True,
 ) -> Tally:
     """Run so many examples of at most `steps` steps; without a seed always the same ones. A failing one is shrunk, and
     then `failure` and `steps` of the result tell of it. `adjust`: plant a bug. `outside_only`: judge by what clients
@@ -325,7 +326,7 @@ def search(
         deadline=None,
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
-        phases=(Phase.generate, Phase.shrink),
+        phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
         verbosity=hypothesis.Verbosity.quiet,
     )
     if seed is not None:
