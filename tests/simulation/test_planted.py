@@ -1,4 +1,4 @@
-"""A bug planted in the unmodified broker is caught, the same run without it is good; all: `tests.long.planted`."""
+"""A bug planted in the unmodified broker is caught, and the same run without it is good."""
 
 from __future__ import annotations
 
