@@ -34,8 +34,9 @@ async def open_streams(
     """Make the broker the owner, each stream under an epoch one higher; ascending rows of those that exist.
 
     `tail_ends` gives the end of what the caller holds durably beyond the committed end (its WAL tail): the new epoch
-    starts there in the epoch history, where it replaces an epoch that got no record. Natural key: the broker epoch; a
-    stream that is already open under it keeps its stream epoch.
+    starts there in the epoch history, where it replaces what began there or later: epochs that got no record, one of a
+    start that died before it had made durable afresh what it had found. Natural key: the broker epoch; a stream that is
+    already open under it keeps its stream epoch.
     """
     await check_broker(tx, broker_id, broker_epoch)
     rows = await fetch_in(
@@ -58,9 +59,11 @@ async def open_streams(
         "UPDATE stream SET stream_epoch = $2, state = $3, owner_id = $4, owner_epoch = $5 WHERE stream_id = $1", updates
     )
     await tx.execute_many(
-        "INSERT INTO stream_epoch (stream_id, start_offset, stream_epoch) VALUES ($1, $2, $3)"
-        " ON CONFLICT (stream_id, start_offset) DO UPDATE SET stream_epoch = excluded.stream_epoch",
-        history,
+        "DELETE FROM stream_epoch WHERE stream_id = $1 AND start_offset >= $2",
+        [(stream_id, start) for stream_id, start, _ in history],
+    )
+    await tx.execute_many(
+        "INSERT INTO stream_epoch (stream_id, start_offset, stream_epoch) VALUES ($1, $2, $3)", history
     )
     return opened
 

@@ -32,4 +32,10 @@ REGRESSIONS: tuple[Regression, ...] = (
         15.0,
         "a truncated body that came while a group partition was loaded left it without coordinator until a restart",
     ),
+    Regression(
+        "store-lies",
+        2008,
+        60.0,
+        "a start that lost power between opening its logs and making them durable left an epoch ahead of the log",
+    ),
 )

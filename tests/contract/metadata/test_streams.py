@@ -77,6 +77,16 @@ async def test_epoch_history(world: World) -> None:
     assert await meta.epochs(99) == []
 
 
+async def test_an_epoch_of_a_start_that_died_goes_with_what_it_had_found(world: World) -> None:
+    meta = world.meta
+    await world.commit((1, 0, 10))
+    await world.register("second")
+    await meta.open_streams(BROKER, world.broker_epoch, [1], {1: 15})  # the power fails before this is durable
+    await world.register("third")
+    await meta.open_streams(BROKER, world.broker_epoch, [1], {1: 12})
+    assert await meta.epochs(1) == [(1, 0), (3, 12)]
+
+
 async def test_ranges_are_found_by_offset(world: World) -> None:
     meta = world.meta
     for start in range(0, 50, 10):
