@@ -118,12 +118,12 @@ async def _begin_later(
                 else:
                     connection.refuse("the storage engine has stopped")
                     return
-    except TimeoutError:
+    except (TimeoutError, StreamError) as reason:
+        if error is ErrorCode.KAFKA_STORAGE_ERROR or isinstance(reason, StreamError):
+            error = ErrorCode.KAFKA_STORAGE_ERROR
+            why = str(reason) or "not within the request's time-out"
+            services.log_sparingly(logging.WARNING, "the state of a log cannot be loaded", {"reason": why})
         _refuse_all(services, connection, header, request, error)
-        return
-    except StreamError as reason:
-        services.log_sparingly(logging.WARNING, "the state of a log cannot be loaded", {"reason": str(reason)})
-        _refuse_all(services, connection, header, request, ErrorCode.KAFKA_STORAGE_ERROR)
         return
     _begin(services, connection, header, request, plan)
 

@@ -45,12 +45,14 @@ class MotoThread(S3Service):
 
 def produce(bootstrap: str, topic: str, numbers: range, *, idempotent: bool = False) -> None:
     failures: list[str] = []
-    producer = confluent_kafka.Producer({"bootstrap.servers": bootstrap, "enable.idempotence": idempotent})
+    producer = confluent_kafka.Producer(
+        {"bootstrap.servers": bootstrap, "enable.idempotence": idempotent, "request.timeout.ms": 3000}
+    )
     for number in numbers:
         producer.produce(
             topic, b"%d" % number, partition=0, on_delivery=lambda e, _: failures.append(str(e)) if e else None
         )
-    assert producer.flush(30) == 0
+    assert producer.flush(60) == 0
     assert failures == []
 
 
@@ -118,7 +120,7 @@ def test_a_restart_needs_no_store_that_has_passed_before(tmp_path: Path) -> None
 
         store.start()
         wait_for("readiness", lambda: readiness(broker) == "ready\n")
-        slowed.join(30)
+        slowed.join(60)
         assert consume(broker.bootstrap, "state", range(150)) == list(range(150))
         assert consume(broker.bootstrap, "t", range(250)) == list(range(250))
         produce(broker.bootstrap, "t", range(250, 260))

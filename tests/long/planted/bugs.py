@@ -282,13 +282,13 @@ BUGS = {
         Bug("ack-before-sync", "ack before fdatasync (device)", ack_before_sync, ("power-cuts",)),
         Bug("commit-before-upload", "commit before upload", commit_before_upload, ("kills", "store-trouble")),
         Bug("no-grace", "delete without grace", delete_without_grace, ("steady", "store-trouble")),
-        Bug("no-epoch-check", "no epoch check (members of a group)", no_epoch_check, ("pauses", "network-trouble")),
+        Bug("no-epoch-check", "no epoch check (members of a group)", no_epoch_check, ("network-trouble", "storm")),
         Bug("retried-flush", "retry of a failed flush", retried_flush, ("power-cuts",)),
         Bug("early-trim", "WAL trim before commit", trim_before_commit, ("store-trouble", "metadata-outage")),
         Bug("window-of-one", "duplicate window of one", window_of_one, ("network-trouble", "kills")),
         Bug("early-duplicate", "duplicate answered early", early_duplicate, ("power-cuts", "kills")),
         Bug("early-watermark", "high watermark past durability", high_watermark_ahead, ("power-cuts", "kills")),
-        Bug("state-ahead", "STATE taken ahead of the cut", state_ahead, ("kills", "disk-full")),
+        Bug("state-ahead", "STATE taken ahead of the cut", state_ahead, ("power-cuts", "storm")),
         Bug("refusal-gap", "gap left by a late refusal", gap_after_refusal, ("kills", "network-trouble")),
     )
 }
