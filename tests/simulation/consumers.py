@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -133,9 +134,10 @@ class Reader:
         if int(part.error_code) == outcomes.OFFSET_OUT_OF_RANGE:
             self._lost.append(read.partition.index)
         if outcome is Outcome.OK:
-            found = list(_records(part.records or b"", read.partition))
             # The first batch may begin before the offset asked for.
-            read.records = tuple(pair for pair in found if pair[0] >= read.offset)
+            read.records = tuple(
+                pair for pair in _records(part.records or b"", read.partition) if pair[0] >= read.offset
+            )
             if read.records:
                 self.positions[read.partition.index] = read.records[-1][0] + 1
                 self.records_read += len(read.records)
@@ -145,10 +147,18 @@ class Reader:
 def _records(data: bytes, partition: Partition) -> Iterator[tuple[int, bytes]]:
     """(offset, value) of every record of whole batches; each batch must verify."""
     for batch in iter_batches(memoryview(data)):
-        if not crc_is_valid(batch):
+        records = _records_of(bytes(batch))
+        if records is None:
             raise SimulationFailure(f"a batch read from {partition} does not match its checksum")
-        for record in iter_records(batch):
-            yield record.offset, record.value or b""
+        yield from records
+
+
+@functools.lru_cache(maxsize=512)
+def _records_of(batch: bytes) -> tuple[tuple[int, bytes], ...] | None:
+    """(offset, value) of each record; None if the batch does not verify. Every reader gets the same bytes."""
+    if not crc_is_valid(memoryview(batch)):
+        return None
+    return tuple((record.offset, record.value or b"") for record in iter_records(memoryview(batch)))
 
 
 def read_outcome(error_code: Any, partition: Partition) -> Outcome:

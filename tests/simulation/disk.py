@@ -95,6 +95,7 @@ class Disk:
         self.flips: list[Flip] = []  # bits that are wrong on the platter now
         self.reads_flipped = 0
         self._full_until_s = 0.0
+        self._syncs_held_until_s = 0.0
         self.durable: list[tuple[int, int, int, float]] = []
         self._at_next_write: Callable[[], object] | None = None
         self._recyclable: list[bytes] = []
@@ -107,6 +108,10 @@ class Disk:
     def fill(self, duration_s: float) -> None:
         """No space for new segments for a while; recycled ones are there already and can be had."""
         self._full_until_s = max(self._full_until_s, self.loop.time() + duration_s)
+
+    def hold_syncs(self, duration_s: float) -> None:
+        """No sync that begins from now on returns for a while: a device that tidies up, a cloud volume that moves."""
+        self._syncs_held_until_s = self.loop.time() + duration_s
 
     def full(self) -> bool:
         return self.loop.time() < self._full_until_s
@@ -138,7 +143,7 @@ class Disk:
         """Healthy from now on; what rotted is mended."""
         self.settings.stall_share = self.settings.read_flip_share = 0
         self.fail_next_sync = False
-        self._full_until_s = 0.0
+        self._full_until_s = self._syncs_held_until_s = 0.0
         self.mend()
 
     def read(self, number: int) -> bytes:
@@ -263,8 +268,14 @@ class Disk:
         self._cache(write, content)
         if self.settings.planted_ack_before_sync:
             self._report(write, None)
-        settings = self.settings
-        self.loop.call_world(self.latency_s(settings.sync_min_s, settings.sync_max_s), self._sync, write)
+        self.loop.call_world(self._sync_s(), self._sync, write)
+
+    def _sync_s(self) -> float:
+        held_s = self._syncs_held_until_s - self.loop.time()
+        if held_s > 0:
+            self.fired["disk: sync held back"] += 1
+            return held_s
+        return self.latency_s(self.settings.sync_min_s, self.settings.sync_max_s)
 
     def _cache(self, write: _Write, content: bytes) -> None:
         segment = self.segments.get(write.number)

@@ -75,6 +75,7 @@ class Wire:
         self.receiver: SimulatedTransport | None = None
         self._flight: deque[bytes | str] = deque()
         self._last_arrival_s = 0.0
+        self._untold_bytes = 0
 
     def room_bytes(self) -> int:
         return self.window_bytes - self.outstanding_bytes
@@ -96,9 +97,14 @@ class Wire:
             self.receiver.arrived(piece)
 
     def consumed(self, size: int) -> None:
-        """The receiver took `size` bytes off its socket: tell the sender, over the way back."""
+        """The receiver took `size` bytes off its socket: tell the sender over the way back, once there is a quarter of
+        the window to tell of, as TCP does; a sender that waits for room has a whole window under way."""
+        self._untold_bytes += size
+        if 4 * self._untold_bytes < self.window_bytes:
+            return
+        told, self._untold_bytes = self._untold_bytes, 0
         back = self.link.network.link(self.link.target, self.link.source)
-        back.cross(lambda: self._window_opened(size))
+        back.cross(lambda: self._window_opened(told))
 
     def _window_opened(self, size: int) -> None:
         self.outstanding_bytes -= size

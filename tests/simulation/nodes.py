@@ -39,16 +39,13 @@ class Node:
     def __init__(self, name: str, incarnation: int) -> None:
         self.name = name
         self.incarnation = incarnation
+        self.label = f"{name}#{incarnation}"
         self.state = NodeState.RUNNING
         self.parked: deque[Any] = deque()
         self.tasks: dict[asyncio.Task[Any], None] = {}
         self._prune_at = 256
         self._context = contextvars.Context()
         self._context.run(CURRENT.set, self)
-
-    @property
-    def label(self) -> str:
-        return f"{self.name}#{self.incarnation}"
 
     def running(self) -> bool:
         return self.state is NodeState.RUNNING

@@ -74,7 +74,13 @@ SCENARIOS = {
         Scenario(
             "power-cuts",
             "the broker's host loses power, un-synced writes are lost or torn; syncs fail",
-            _mix((4, troubles.power_cut), (1, troubles.kill), (1, troubles.failed_sync), most_s=4),
+            _mix(
+                (4, troubles.power_cut),
+                (1, troubles.kill),
+                (1, troubles.failed_sync),
+                (1, troubles.cut_amid_upload),
+                most_s=4,
+            ),
             (
                 "power cut",
                 "process kill",
@@ -82,6 +88,7 @@ SCENARIOS = {
                 "disk: unsynced write survived",
                 "disk: unsynced write torn",
                 "disk: sync failed",
+                "disk: sync held back",
                 "rare: recovered frames made durable again",
                 "rare: torn segment recovered",
             ),

@@ -65,6 +65,19 @@ async def _crash(world: World, rng: random.Random, *, power_cut: bool) -> None:
     world.kill_broker(power_cut=power_cut)
 
 
+async def cut_amid_upload(world: World, rng: random.Random) -> None:
+    """Syncs do not come back while an upload runs; once it is committed the power fails. What the upload took with it
+    must not be more than what was durable."""
+    world.disk.hold_syncs(6)
+    uploads = world.uploads()
+    for _ in range(60):
+        await asyncio.sleep(0.1)
+        if world.uploads() != uploads:
+            break
+    await asyncio.sleep(rng.uniform(0, 0.1))
+    world.kill_broker(power_cut=True)
+
+
 async def stop_and_go(world: World, rng: random.Random) -> None:
     """The process stands still, longer than its clients wait, and goes on as if nothing had been."""
     duration_s = rng.choice((rng.uniform(0.05, 1), rng.uniform(1, 4)))
@@ -198,6 +211,7 @@ async def clock_jump(world: World, rng: random.Random) -> None:
 ALL: tuple[Trouble, ...] = (
     kill,
     power_cut,
+    cut_amid_upload,
     stop_and_go,
     kill_while_stopped,
     failed_sync,

@@ -91,6 +91,11 @@ class World:
         node = self.loop.nodes.get(BROKER)
         return None if node is None or node.state is NodeState.DEAD else node
 
+    def uploads(self) -> int:
+        """How many uploads the broker that runs has committed."""
+        broker = self.rare_paths.broker
+        return 0 if broker is None or broker.services is None else broker.services.engine.metrics.uploads
+
     def start_broker(self) -> None:
         """Start the next incarnation, if none lives."""
         if self.broker() is not None:
