@@ -20,6 +20,7 @@ class Observability:
 
     def __init__(self, services: Services, listener: Listener, arena: Arena, store: ObjectStore) -> None:
         self._services = services
+        self.arena = arena
         self._loop_lag = LoopLag()
         self.group_lag = LagSampler(services.groups, services.partitions, services.clock, _LAG_INTERVAL_MS)
         self.readiness = Readiness()

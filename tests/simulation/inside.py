@@ -29,17 +29,21 @@ class Inside:
     def _sample(self) -> None:
         self._world.loop.call_world(_SAMPLE_S, self._sample)
         broker = self._world.rare_paths.broker
-        if broker is None or broker.services is None:
+        if broker is None or broker.services is None or broker.observability is None:
             return
-        services, now_s = broker.services, self._world.loop.time()
+        services, arena, now_s = broker.services, broker.observability.arena, self._world.loop.time()
         engine, settings = services.engine, services.engine.settings
         self.settle_s = settings.gc_interval_ms / 1000 + 5
         kept = engine.tail.size_bytes - engine.tail.unuploaded_bytes
         slots = services.settings.network.fetch_session_slots
+        disk = self._world.disk
+        on_disk = len(disk.segments) * disk.segment_size_bytes
         for resource, used, limit in (
             ("tail that is in no object", engine.tail_bytes, settings.tail_max_bytes),
             ("uploaded batches in the tail cache", kept, settings.tail_cache_bytes),
             ("block cache", engine.blocks.bytes_used, settings.block_cache_bytes),
+            ("WAL on disk", on_disk, services.settings.wal.capacity_bytes),
+            ("memory that requests are received into", arena.in_use_bytes, arena.max_bytes),
             ("fetch sessions", len(services.fetch_sessions), slots),
         ):
             self._usages.append(Usage(resource, used, limit, now_s))
