@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from operator import gt, sub
 from typing import NamedTuple
 
 from typing_extensions import Buffer
@@ -187,23 +190,32 @@ def _check_run(run: Run, last_stream_id: int) -> None:
     columns = (run.base_offsets, run.end_offsets, run.record_counts, run.max_timestamps_ms)
     if count == 0 or any(len(column) != count for column in columns):
         raise Invalid(f"run of stream {run.stream_id}: columns of {count} and {[len(column) for column in columns]}")
+    # Column by column: a run of small batches has many thousands of them.
+    bases, ends, sizes = run.base_offsets, run.end_offsets, list(map(len, run.payloads))
+    widths = list(map(sub, ends, bases))
+    overlaps = map(gt, [0, *ends], bases)
+    if min(widths) <= 0 or max(widths) > _MAX_OFFSET_DELTA or any(overlaps):
+        raise Invalid(f"run of stream {run.stream_id}: {_first_out_of_order(bases, ends)}")
+    if min(sizes) <= 0 or max(sizes) > MAX_PAYLOAD_SIZE_BYTES:
+        raise Invalid(f"run of stream {run.stream_id}: a batch has {min(sizes)} or {max(sizes)} bytes")
+
+
+def _first_out_of_order(bases: Sequence[int], ends: Sequence[int]) -> str:
     reached = 0
-    for base, end, payload in zip(run.base_offsets, run.end_offsets, run.payloads, strict=True):
-        if base < reached or end <= base or end - base > _MAX_OFFSET_DELTA:
-            raise Invalid(f"run of stream {run.stream_id}: batch [{base}, {end}) after offset {reached}")
-        if not 0 < len(payload) <= MAX_PAYLOAD_SIZE_BYTES:
-            raise Invalid(f"run of stream {run.stream_id}: batch at {base} has {len(payload)} bytes")
+    for base, end in zip(bases, ends, strict=True):
+        if base < reached or not base < end <= base + _MAX_OFFSET_DELTA:
+            return f"batch [{base}, {end}) after offset {reached}"
         reached = end
+    return "no batch out of order"
 
 
 def _cut_blocks(run: Run, target_size_bytes: int) -> Iterator[tuple[int, int]]:
     """Half-open index ranges of the batches that share a block."""
-    begin, size = 0, 0
-    for position, payload in enumerate(run.payloads):
-        too_large = size + len(payload) > target_size_bytes
-        too_wide = run.end_offsets[position] - run.base_offsets[begin] > _MAX_OFFSET_DELTA
-        if position > begin and (too_large or too_wide):
-            yield begin, position
-            begin, size = position, 0
-        size += len(payload)
-    yield begin, len(run.payloads)
+    ends_at = list(accumulate(map(len, run.payloads)))  # position behind each batch, from the start of the run
+    begin, began_at = 0, 0
+    while begin < len(ends_at):
+        fits_size = bisect_right(ends_at, began_at + target_size_bytes, begin)
+        fits_width = bisect_right(run.end_offsets, run.base_offsets[begin] + _MAX_OFFSET_DELTA, begin)
+        end = max(begin + 1, min(fits_size, fits_width))
+        yield begin, end
+        begin, began_at = end, ends_at[end - 1]

@@ -115,9 +115,7 @@ def encode_block_header(
     flags: int, stream_id: int, base_offset: int, batches: int, payloads: Sequence[Buffer]
 ) -> bytes:
     """The header of a block whose payload is the concatenation of `payloads`."""
-    length = 0
-    for payload in payloads:
-        length += len(memoryview(payload))
+    length = sum([memoryview(payload).nbytes for payload in payloads])
     header = _BLOCK.pack(_BLOCK_MAGIC, flags, _CODEC_NONE, 0, stream_id, base_offset, batches, length, length)
     crc = crc32c(header)
     for payload in payloads:

@@ -60,8 +60,7 @@ class InstrumentedObjectStore:
         operation = self.counters.put_if_absent if if_absent else self.counters.put
         with _counted(operation):
             await self.inner.put(key, body, if_absent=if_absent)
-        for buffer in body:
-            operation.byte_count += memoryview(buffer).nbytes
+        operation.byte_count += sum([memoryview(buffer).nbytes for buffer in body])
 
     async def get(self, key: str, start: int = 0, end: int | None = None) -> memoryview:
         with _counted(self.counters.get):

@@ -39,5 +39,9 @@ def check_range_within(key: str, start: int, end: int | None, size_bytes: int) -
 
 
 def body_views(body: Sequence[Buffer]) -> list[memoryview]:
-    """The buffers as byte views, empty ones left out."""
-    return [view for view in (memoryview(buffer).cast("B") for buffer in body) if len(view)]
+    """The buffers as byte views, empty ones left out. An object of small batches has many thousands of them."""
+    return [
+        view
+        for buffer in body
+        if (view := buffer if type(buffer) is memoryview and buffer.format == "B" else memoryview(buffer).cast("B"))
+    ]
