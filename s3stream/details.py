@@ -165,7 +165,7 @@ class StreamDetails:
         detail.state = StateAt(row.end_offset, state)
 
     def below_start(self, stream_id: int, end_offset: int, state: bytes | None) -> None:
-        """This broker committed a run that a trim had overtaken: no row, the state still counts."""
+        """This broker committed a run that a trim had overtaken: nothing to read, the state still counts."""
         self.of(stream_id).state = StateAt(end_offset, state)
 
     async def committed_state(self, stream: Stream) -> bytes | None:
@@ -192,7 +192,7 @@ class StreamDetails:
                 missing = row.object_key  # its row may be gone or point elsewhere by now
 
     async def _row_that_ends_at(self, stream_id: int, end_offset: int) -> RangeRow | None:
-        """None: no row holds what lies right below `end_offset`, a trim has passed it.
+        """None: no row holds what lies right below `end_offset`: a trim has passed it, and it had no state.
 
         Not simply the newest row: a commit may be applied whose answer has not arrived here yet.
         """

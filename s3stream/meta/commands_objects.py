@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from s3stream.errors import Fatal, Invalid, NotFound
 from s3stream.meta.bulk import fetch_in, locking
 from s3stream.meta.commands_identity import allocate_ids_in, check_broker, move_trim_point
+from s3stream.meta.commands_streams import drop_ranges_in
 from s3stream.meta.rows import CommitResult, ObjectCommit, ObjectState, RunRange, Verdict
 from s3stream.ports import Tx
 
@@ -43,7 +44,8 @@ async def commit_objects(tx: Tx, commit: ObjectCommit) -> CommitResult:
         return CommitResult(True, await _find_verdicts(tx, commit, facts))
     await move_trim_point(tx, commit.broker_id, commit.wal_epoch, commit.trim_lsn)
     verdicts, live, grown = _judge(commit, facts)
-    await _apply(tx, commit, live, grown, facts)
+    await _drop_outlived_states(tx, grown, facts, commit.now_ms)
+    await _apply(tx, commit, live, grown)
     return CommitResult(False, verdicts)
 
 
@@ -93,7 +95,10 @@ async def _stream_facts(tx: Tx, ranges: Sequence[RunRange]) -> StreamFacts:
 def _judge(
     commit: ObjectCommit, facts: StreamFacts
 ) -> tuple[dict[int, Verdict], list[RunRange], list[tuple[int, int, int]]]:
-    """Verdicts, live runs, and (stream id, new end, bytes) for every stream whose end moves."""
+    """Verdicts, runs that become ranges, and (stream id, new end, bytes) for every stream whose end moves.
+
+    A run that a trim has overtaken becomes a range, too, if it brings the stream's state: see `trim_stream`.
+    """
     verdicts: dict[int, Verdict] = {}
     live: list[RunRange] = []
     grown: list[tuple[int, int, int]] = []
@@ -113,6 +118,8 @@ def _judge(
             )
         if run.end_offset <= start:
             verdicts[run.stream_id] = Verdict.BELOW_START
+            if run.state_size:
+                live.append(run)
             grown.append((run.stream_id, run.end_offset, 0))
             continue
         verdicts[run.stream_id] = Verdict.COMMITTED
@@ -121,12 +128,20 @@ def _judge(
     return verdicts, live, grown
 
 
+async def _drop_outlived_states(tx: Tx, grown: Sequence[tuple[int, int, int]], facts: StreamFacts, now_ms: int) -> None:
+    """Ranges that a trim left for their state alone: from now on a newer run has it."""
+    for stream_id, _, _ in grown:
+        _, _, start, end = facts[stream_id]
+        if 0 < end <= start:
+            where = " WHERE stream_id = $1 AND end_offset <= $2"
+            await drop_ranges_in(tx, where, (stream_id, start), now_ms)
+
+
 async def _apply(
     tx: Tx,
     commit: ObjectCommit,
     live: Sequence[RunRange],
     grown: Sequence[tuple[int, int, int]],
-    facts: StreamFacts,
 ) -> None:
     await tx.execute_many(
         "INSERT INTO object_range (stream_id, start_offset, end_offset, object_id, position, size_bytes,"
@@ -180,10 +195,10 @@ async def _find_verdicts(tx: Tx, commit: ObjectCommit, facts: StreamFacts) -> di
         fact = facts.get(run.stream_id)
         if fact is None:
             verdicts[run.stream_id] = Verdict.DELETED
-        elif await _is_held(tx, run):
-            verdicts[run.stream_id] = Verdict.COMMITTED
         elif run.end_offset <= fact[2]:
             verdicts[run.stream_id] = Verdict.BELOW_START
+        elif await _is_held(tx, run):
+            verdicts[run.stream_id] = Verdict.COMMITTED
         else:
             verdicts[run.stream_id] = Verdict.FENCED
     return verdicts

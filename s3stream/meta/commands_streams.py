@@ -85,30 +85,39 @@ async def close_streams(tx: Tx, broker_id: int, broker_epoch: int, stream_ids: S
 async def trim_stream(tx: Tx, stream_id: int, stream_epoch: int, new_start: int, now_ms: int) -> int:
     """Move the start up to `new_start` (never back, also beyond the committed end) and return the start.
 
-    Ranges that end at or below it go; objects that lose their last range are destroyed as of `now_ms`. NotFound for a
-    deleted stream, Fenced for an epoch that is not the current one.
+    Ranges that end at or below it go, but for the last one of the stream if it holds its state: that range stays, of no
+    bytes to the stream, until a commit brings the next state (an idempotent producer goes on after all of its records
+    were deleted). Objects that lose their last range are destroyed as of `now_ms`. NotFound for a deleted stream,
+    Fenced for an epoch that is not the current one.
     """
-    rows = await tx.fetch("SELECT stream_epoch, start_offset FROM stream WHERE stream_id = $1" + locking(tx), stream_id)
+    rows = await tx.fetch(
+        "SELECT stream_epoch, start_offset, end_offset FROM stream WHERE stream_id = $1" + locking(tx), stream_id
+    )
     if not rows:
         raise NotFound(f"stream {stream_id} does not exist")
     if rows[0][0] != stream_epoch:
         raise Fenced(f"stream {stream_id} has epoch {rows[0][0]}, the caller has {stream_epoch}")
-    if new_start <= rows[0][1]:
-        return int(rows[0][1])
-    dead = await tx.fetch(
-        "SELECT object_id, COUNT(*), SUM(size_bytes) FROM object_range"
-        " WHERE stream_id = $1 AND start_offset < $2 AND end_offset <= $2 GROUP BY object_id",
+    _, old_start, end = rows[0]
+    if new_start <= old_start:
+        return int(old_start)
+    passed = await tx.fetch(
+        "SELECT COALESCE(SUM(size_bytes), 0) FROM object_range"
+        " WHERE stream_id = $1 AND start_offset < $2 AND end_offset <= $2 AND end_offset > $3",
         stream_id,
         new_start,
-    )
-    await tx.execute(
-        "DELETE FROM object_range WHERE stream_id = $1 AND start_offset < $2 AND end_offset <= $2", stream_id, new_start
+        old_start,
     )
     await tx.execute(
         "UPDATE stream SET start_offset = $2, size_bytes = size_bytes - $3 WHERE stream_id = $1",
         stream_id,
         new_start,
-        sum(int(row[2]) for row in dead),
+        int(passed[0][0]),
+    )
+    await drop_ranges_in(
+        tx,
+        " WHERE stream_id = $1 AND start_offset < $2 AND end_offset <= $2 AND (end_offset < $3 OR state_size = 0)",
+        (stream_id, new_start, end),
+        now_ms,
     )
     await tx.execute(
         "DELETE FROM stream_epoch WHERE stream_id = $1 AND start_offset < (SELECT MAX(start_offset) FROM stream_epoch"
@@ -116,8 +125,15 @@ async def trim_stream(tx: Tx, stream_id: int, stream_epoch: int, new_start: int,
         stream_id,
         new_start,
     )
-    await _drop_refs(tx, dead, now_ms)
     return new_start
+
+
+async def drop_ranges_in(tx: Tx, where: str, args: Sequence[Any], now_ms: int) -> None:
+    """Delete the ranges that `where` chooses; objects that lose their last one are destroyed as of `now_ms`."""
+    dead = await tx.fetch(f"SELECT object_id, COUNT(*) FROM object_range{where} GROUP BY object_id", *args)
+    if dead:
+        await tx.execute(f"DELETE FROM object_range{where}", *args)
+        await _drop_refs(tx, dead, now_ms)
 
 
 async def delete_streams_in(tx: Tx, stream_ids: Sequence[int], now_ms: int) -> int:

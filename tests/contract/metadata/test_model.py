@@ -32,7 +32,11 @@ def now(work: Coroutine[Any, Any, T]) -> T:
 class Stream:
     start: int = 0
     end: int = 0
-    ranges: list[tuple[int, int, int]] = field(default_factory=list)  # start, end, object
+    ranges: list[tuple[int, int, int, int]] = field(default_factory=list)  # start, end, object, size of the state
+
+    def pass_start(self) -> None:
+        """What ends by the start goes, but for the last range if it holds the state."""
+        self.ranges = [item for item in self.ranges if item[1] > self.start or (item[1] == self.end and item[3])]
 
 
 class MetadataMachine(RuleBasedStateMachine):
@@ -79,6 +83,7 @@ class MetadataMachine(RuleBasedStateMachine):
         chosen = data.draw(st.lists(st.sampled_from(candidates), unique=True)) if candidates else []
         ranges: list[RunRange] = []
         expected: dict[int, Verdict] = {}
+        touched: list[int] = []
         for stream_id in chosen:
             length = data.draw(st.integers(1, 10))
             object_id = data.draw(st.sampled_from(object_ids))
@@ -92,22 +97,24 @@ class MetadataMachine(RuleBasedStateMachine):
             begin = stream.end
             if stream.start > stream.end:
                 begin = data.draw(st.sampled_from([stream.end, stream.start]))
-            ranges.append(self.world.run(stream_id, begin, begin + length, object_id, stream_epoch=epoch))
+            state = data.draw(st.sampled_from([0, 7]))
+            run = self.world.run(stream_id, begin, begin + length, object_id, stream_epoch=epoch, state_size=state)
+            ranges.append(run)
             if stale:
                 expected[stream_id] = Verdict.FENCED
                 continue
+            touched += [item[2] for item in stream.ranges]
             stream.end = begin + length
-            if stream.end <= stream.start:
-                expected[stream_id] = Verdict.BELOW_START
-            else:
-                expected[stream_id] = Verdict.COMMITTED
-                stream.ranges.append((begin, begin + length, object_id))
+            below = stream.end <= stream.start
+            expected[stream_id] = Verdict.BELOW_START if below else Verdict.COMMITTED
+            stream.ranges.append((begin, begin + length, object_id, state))
+            stream.pass_start()
         commit = self.world.commit_of(object_ids, ranges)
         result = now(self.meta.commit_objects(commit))
         assert not result.already_done
         assert result.verdicts == expected
         self.committed.append(commit)
-        self._destroy_unreferenced(object_ids)
+        self._destroy_unreferenced([*object_ids, *touched])
 
     @precondition(lambda self: self.committed)
     @rule(data=st.data())
@@ -128,8 +135,8 @@ class MetadataMachine(RuleBasedStateMachine):
         epoch = self.world.epochs[stream_id]
         stream.start = max(stream.start, target)
         assert now(self.meta.trim_stream(stream_id, epoch, target, self.world.now_ms)) == stream.start
-        touched = [item[2] for item in stream.ranges if item[1] <= stream.start]
-        stream.ranges = [item for item in stream.ranges if item[1] > stream.start]
+        touched = [item[2] for item in stream.ranges]
+        stream.pass_start()
         self._destroy_unreferenced(touched)
 
     @precondition(lambda self: self.streams)
@@ -176,8 +183,9 @@ class MetadataMachine(RuleBasedStateMachine):
             assert (row.start_offset, row.end_offset) == (stream.start, stream.end)
             assert row.stream_epoch == self.world.epochs[row.stream_id]
             ranges = now(self.meta.range_rows(row.stream_id, 0, 1000))
-            assert [(item.start_offset, item.end_offset, item.object_id) for item in ranges] == stream.ranges
-            assert row.size_bytes == sum(item.size_bytes for item in ranges)
+            found = [(item.start_offset, item.end_offset, item.object_id, item.state_size) for item in ranges]
+            assert found == stream.ranges
+            assert row.size_bytes == sum(item.size_bytes for item in ranges if item.end_offset > stream.start)
             assert row.start_offset >= self.seen_start.get(row.stream_id, 0)
             self.seen_start[row.stream_id] = row.start_offset
 
@@ -185,7 +193,7 @@ class MetadataMachine(RuleBasedStateMachine):
     def live_ranges_are_contiguous_from_start_to_end(self) -> None:
         for stream in self.streams.values():
             if stream.ranges:
-                assert stream.ranges[0][1] > stream.start
+                assert stream.ranges[0][1] > stream.start or len(stream.ranges) == 1
                 assert stream.ranges[-1][1] == stream.end
             for former, later in zip(stream.ranges, stream.ranges[1:], strict=False):
                 assert former[1] == later[0]

@@ -188,3 +188,24 @@ async def test_a_thousand_ranges_in_one_commit(world: World) -> None:
     _, result = await world.commit(*((stream_id, 0, 5) for stream_id in ids))
     assert result.verdicts == dict.fromkeys(ids, Verdict.COMMITTED)
     assert (await world.meta.counts()).ranges == 1000
+
+
+async def test_a_trim_of_everything_leaves_the_range_with_the_state_until_the_next_one(world: World) -> None:
+    meta = world.meta
+    first, second, third = await world.prepare(3)
+    for object_id, start, state_size in ((first, 0, 9), (second, 5, 9), (third, 20, 0)):
+        if object_id == third:
+            await meta.trim_stream(1, 1, 20, 0)
+            assert (await meta.stream_rows([1]))[0] == StreamRow(1, 1, 20, 10, 0)
+            assert [(row.start_offset, row.end_offset) for row in await meta.range_rows(1, 0, 9)] == [(5, 10)]
+            assert await meta.range_rows(1, 20, 9) == []
+            assert [(row[0], row[2]) for row in await object_rows(world)] == [(first, 0), (second, 1), (third, 0)]
+        run = world.run(1, start, start + 5, object_id, state_size=state_size)
+        await meta.commit_objects(world.commit_of([object_id], [run]))
+    assert [(row[0], row[1], row[2]) for row in await object_rows(world)] == [
+        (first, 2, 0),
+        (second, 2, 0),
+        (third, 1, 1),
+    ]
+    await meta.trim_stream(1, 1, 25, 0)
+    assert await meta.range_rows(1, 0, 9) == []

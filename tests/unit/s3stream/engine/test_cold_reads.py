@@ -169,6 +169,9 @@ async def test_an_object_that_is_lost_is_an_error_not_an_empty_answer(world: Wor
 async def test_a_trim_behind_the_readers_back_is_out_of_range(world: World) -> None:
     """The metadata were trimmed, memory has not heard of it yet."""
     stream, _ = await uploaded(world, batches=6)
+    await append_durably(stream)
+    await world.engine.flush()
+    world.engine.evict(1 << 30)
     await world.meta.trim_stream(1, stream.epoch, 6, 0)
     with pytest.raises(OffsetOutOfRange):
         await stream.read(0, 10_000, 6)

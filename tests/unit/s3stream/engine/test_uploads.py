@@ -462,3 +462,28 @@ async def test_a_flush_after_the_end_says_so(world: World) -> None:
     with pytest.raises(Retry, match="closed"):
         async with asyncio.timeout(5):
             await uploader.flush()
+
+
+@pytest.mark.parametrize("overtaken", [False, True])
+async def test_the_state_outlives_the_records(world: World, overtaken: bool) -> None:
+    """An idempotent producer goes on where it was after all of its records were deleted, also over a restart."""
+    stream, written = await filled(world, 1, 3)
+    if not overtaken:
+        await world.engine.flush()
+    await stream.trim(stream.durable_end)
+    await world.engine.flush()
+    assert stream.committed_bytes == 0
+    state = count_fold(None, [memoryview(batch) for batch in written]).state
+    await world.restart()
+    (stream,) = await world.engine.open_streams([1])
+    assert (stream.start_offset, stream.committed_bytes) == (stream.durable_end, 0)
+    assert await stream.load_state() == (state, [])
+    assert await read_all(stream) == []
+    written.append(await append_durably(stream))
+    await world.engine.flush()
+    await world.restart()
+    (stream,) = await world.engine.open_streams([1])
+    assert (await stream.load_state())[0] == count_fold(None, [memoryview(batch) for batch in written]).state
+    assert await read_all(stream) == written[-1:]
+    rows = await world.meta.range_rows(1, 0, 10)
+    assert [(row.start_offset, row.end_offset) for row in rows] == [(stream.start_offset, stream.durable_end)]
