@@ -26,8 +26,11 @@ _REPLICA_STATE_FROM: Final = 15
 RequestPartition: TypeAlias = tuple[int, int, int, int, int, int]
 """(partition, current leader epoch, fetch offset, last fetched epoch, log start offset, max bytes of the partition);
 -1 for an epoch or a log start offset that the version lacks."""
-RequestTopic: TypeAlias = tuple[str | None, bytes | None, list[RequestPartition]]
-"""(name: versions up to 12, topic id's 16 bytes: from 13, partitions)."""
+RequestTopic: TypeAlias = tuple[str | None, bytes | None, list[bytes]]
+"""(name: versions up to 12, topic id's 16 bytes: from 13, a row of bytes for each partition: `unpack_partition`).
+
+Of the many partitions that a client names in each request nearly all are as they were in the one before: equal rows
+ask for the same, and need not be unpacked again."""
 ForgottenTopic: TypeAlias = tuple[str | None, bytes | None, tuple[int, ...]]
 """(name: versions up to 12, topic id's 16 bytes: from 13, partition indexes)."""
 
@@ -71,6 +74,7 @@ _PARTITION_5: Final = struct.Struct(">iqqi")
 _PARTITION_9: Final = struct.Struct(">iiqqi")
 _PARTITION_12: Final = struct.Struct(">iiqiqi")
 _PARTITION_12_UNTAGGED: Final = struct.Struct(">iiqiqix")
+_ROWS: Final = {size: struct.Struct(f"{size}s").iter_unpack for size in (16, 24, 28, 33)}
 _REPLICA_STATE_TAG: Final = 1
 
 
@@ -104,17 +108,26 @@ def _parse_legacy(version: int, buf: memoryview, pos: int) -> FetchRequest:
     )
 
 
-def _legacy_partitions(version: int, count: int, buf: memoryview, pos: int) -> tuple[list[RequestPartition], int]:
+def unpack_partition(version: int, row: bytes) -> RequestPartition:
+    """What a row of `FetchRequest.topics` asks for."""
+    if version >= _FLEXIBLE_FROM:
+        return _PARTITION_12.unpack_from(row)
+    if version >= 9:
+        index, epoch, offset, start, size = _PARTITION_9.unpack(row)
+        return index, epoch, offset, -1, start, size
+    if version >= 5:
+        index, offset, start, size = _PARTITION_5.unpack(row)
+        return index, -1, offset, -1, start, size
+    index, offset, size = _PARTITION_4.unpack(row)
+    return index, -1, offset, -1, -1, size
+
+
+def _legacy_partitions(version: int, count: int, buf: memoryview, pos: int) -> tuple[list[bytes], int]:
     layout = _PARTITION_9 if version >= 9 else _PARTITION_5 if version >= 5 else _PARTITION_4
     end = pos + count * layout.size
     if end > len(buf):
         raise IndexError
-    rows = layout.iter_unpack(buf[pos:end])
-    if version >= 9:
-        return [(index, epoch, offset, -1, start, size) for index, epoch, offset, start, size in rows], end
-    if version >= 5:
-        return [(index, -1, offset, -1, start, size) for index, offset, start, size in rows], end
-    return [(index, -1, offset, -1, -1, size) for index, offset, size in rows], end
+    return [row for (row,) in _ROWS[layout.size](buf[pos:end])], end
 
 
 def _parse_flexible(version: int, buf: memoryview, pos: int) -> FetchRequest:
@@ -160,17 +173,19 @@ def _flexible_topic(by_id: bool, buf: memoryview, pos: int) -> tuple[str | None,
     return name, None, pos
 
 
-def _flexible_partitions(count: int, buf: memoryview, pos: int) -> tuple[list[RequestPartition], int]:
+def _flexible_partitions(count: int, buf: memoryview, pos: int) -> tuple[list[bytes], int]:
     # Consumers send no tagged fields, so partitions lie at a fixed stride, each with a zero tag count at its end.
     stride = _PARTITION_12_UNTAGGED.size
     end = pos + count * stride
-    if end <= len(buf) and not any(buf[pos + stride - 1 : end : stride]):
-        return list(_PARTITION_12_UNTAGGED.iter_unpack(buf[pos:end])), end
-    partitions: list[RequestPartition] = []
+    if end <= len(buf) and bytes(buf[pos + stride - 1 : end : stride]).count(0) == count:
+        return [row for (row,) in _ROWS[stride](buf[pos:end])], end
+    rows: list[bytes] = []
     for _ in range(count):
-        partitions.append(_PARTITION_12.unpack_from(buf, pos))
-        pos = skip_tagged_fields(buf, pos + _PARTITION_12.size)
-    return partitions, pos
+        end = pos + _PARTITION_12.size
+        after = skip_tagged_fields(buf, end)
+        rows.append(bytes(buf[pos:end]) + b"\0")
+        pos = after
+    return rows, pos
 
 
 def _replica_id_tag(buf: memoryview, pos: int) -> int:
@@ -240,8 +255,9 @@ ResponsePartition: TypeAlias = tuple[
 """(index, error code, high watermark, last stable offset, log start offset, aborted transactions: (producer id, first
 offset) or None, preferred read replica or -1, records: whole batches in order, diverging epoch: (epoch, end offset) or
 None, current leader: (id, leader epoch) or None)."""
-ResponseTopic: TypeAlias = tuple[str | None, bytes | None, Sequence[ResponsePartition]]
-"""(name: versions up to 12, topic id's 16 bytes: from 13, partitions)."""
+ResponseTopic: TypeAlias = tuple[str | None, bytes | None, Sequence[ResponsePartition | bytes]]
+"""(name: versions up to 12, topic id's 16 bytes: from 13, partitions; bytes are one as `encode_empty_partition` gave
+it)."""
 
 _HEAD_4: Final = struct.Struct(">iiii").pack
 _HEAD_7: Final = struct.Struct(">iiihii").pack
@@ -249,7 +265,6 @@ _HEAD_12: Final = struct.Struct(">iiBihi").pack
 _RESPONSE_4: Final = struct.Struct(">ihqq").pack
 _RESPONSE_5: Final = struct.Struct(">ihqqq").pack
 _RESPONSE_12: Final = struct.Struct(">ihqqqBi").pack
-_NOTHING_12: Final = struct.Struct(">ihqqqBiBB").pack
 _COUNT: Final = struct.Struct(">i").pack
 _LENGTH: Final = struct.Struct(">h").pack
 _ABORTED: Final = struct.Struct(">qq").pack
@@ -285,14 +300,10 @@ def encode_fetch_response(
     for name, topic_id, partitions in topics:
         _append_topic(out, version, name, topic_id, len(partitions))
         for partition in partitions:
-            index, error, high_watermark, last_stable, log_start, aborted, replica, records, diverging, leader = (
-                partition
-            )
-            if flexible and not records and not aborted and diverging is None and leader is None:
-                # Nothing new: of many partitions almost all are, and a client without sessions is told of each.
-                count = 0 if aborted is None else 1
-                out += _NOTHING_12(index, error, high_watermark, last_stable, log_start, count, replica, 1, 0)
+            if isinstance(partition, bytes):
+                out += partition
                 continue
+            records = partition[7]
             records_size = sum([view.nbytes for view in records])
             if flexible:
                 _append_flexible_fields(out, partition, records_size)
@@ -304,7 +315,7 @@ def encode_fetch_response(
                 out = bytearray()
                 buffers.append(out)
             if flexible:
-                _append_partition_tags(out, diverging, leader)
+                _append_partition_tags(out, partition[8], partition[9])
         if flexible:
             out.append(0)
     if flexible:
@@ -315,6 +326,21 @@ def encode_fetch_response(
         buffers.pop()
     _SIZE_INTO(buffers[0], 0, size)
     return buffers
+
+
+def encode_empty_partition(
+    version: int, index: int, high_watermark: int, last_stable: int, log_start: int, *, read_committed: bool
+) -> bytes:
+    """A partition without records, errors or aborted transactions, to be used in any number of responses."""
+    aborted: tuple[()] | None = () if read_committed else None
+    partition: ResponsePartition = (index, 0, high_watermark, last_stable, log_start, aborted, -1, (), None, None)
+    out = bytearray()
+    if version >= _FLEXIBLE_FROM:
+        _append_flexible_fields(out, partition, 0)
+        _append_partition_tags(out, None, None)
+    else:
+        _append_legacy_fields(out, version, partition, 0)
+    return bytes(out)
 
 
 def _append_topic(out: bytearray, version: int, name: str | None, topic_id: bytes | None, partition_count: int) -> None:

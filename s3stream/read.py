@@ -162,7 +162,7 @@ class Reader:
     async def _next_reload(self, stream: Stream, reloads: int, what: str) -> int:
         """Count one more reload, after a look whether a trim explains what was found."""
         self._metrics.read_retries += 1
-        stream.start_offset = max(stream.start_offset, await self._details.start_offset(stream))
+        stream.move_start(await self._details.start_offset(stream))
         if reloads >= _MAX_RELOADS:
             raise Corrupt(f"{what}, and that stays so after {reloads} reloads of its rows")
         return reloads + 1

@@ -21,6 +21,10 @@ class StreamListener(Protocol):
         """`durable_end` moved; called once per flush group, after the `done` callbacks of the group."""
         ...
 
+    def on_trimmed(self, stream: Stream) -> None:
+        """`start_offset` moved."""
+        ...
+
 
 class Stream:
     """Offsets are half-open: `start_offset` <= readable < `durable_end` <= `next_offset`.
@@ -150,6 +154,13 @@ class Stream:
     async def max_timestamp(self, below: int | None = None) -> TimestampHit | None:
         """The first batch that holds the largest timestamp; None when there is no batch."""
         return await self._reads.times.max_timestamp(self, below)
+
+    def move_start(self, start_offset: int) -> None:
+        """The metadata has it that the stream begins there; it never goes back."""
+        if start_offset > self.start_offset:
+            self.start_offset = start_offset
+            if self.listener is not None:
+                self.listener.on_trimmed(self)
 
     async def trim(self, start_offset: int) -> None:
         """Make everything below `start_offset` (at most `durable_end`) unreadable for good; idempotent."""

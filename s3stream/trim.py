@@ -52,7 +52,7 @@ class Trimmer:
                 if stream.gone is None:
                     self._lose_stream(stream, error)
                 raise
-            stream.start_offset = max(stream.start_offset, reached)
+            stream.move_start(reached)
             if rows:
                 stream.committed_bytes = rows[0].size_bytes
             self._tail.trim(stream.stream_id, min(stream.start_offset, stream.uploaded_end))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from broker.fetching.sessions import FetchPartition
+from broker.fetching.standing import FetchPartition
 from protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class PartitionAnswer:
-    """What one partition is answered with."""
+    """What one partition is answered with. `quiet`: there is no data for it before its log moves."""
 
-    __slots__ = ("diverging", "error", "high_watermark", "log", "partition", "records", "size", "start_offset")
+    __slots__ = ("diverging", "error", "high_watermark", "log", "partition", "quiet", "records", "size", "start_offset")
 
     def __init__(self, partition: FetchPartition, log: PartitionLog | None, error: ErrorCode = ErrorCode.NONE) -> None:
         self.partition = partition
@@ -24,6 +24,7 @@ class PartitionAnswer:
         self.error = error
         self.records: Sequence[memoryview] = ()
         self.size = 0
+        self.quiet = False
         self.diverging: tuple[int, int] | None = None
         if log is not None:
             stream = log.stream
@@ -93,11 +94,15 @@ def look(
         stream = log.stream
         caught_up = offset == stream.durable_end == stream.next_offset
         if caught_up and partition.last_fetched_epoch < 0 and partition.current_leader_epoch in (-1, stream.epoch):
-            continue  # as most partitions of most fetches; the rules below have nothing to say to it
+            answer.quiet = True  # the rules below have nothing to say to it
+            continue
         if not _may_read(answer, log, partition, epochs_needed):
             outcome.errors |= bool(answer.error) or answer.diverging is not None
             continue
-        if offset >= stream.durable_end or (left <= 0 and outcome.size):
+        if offset >= stream.durable_end:
+            answer.quiet = True
+            continue
+        if left <= 0 and outcome.size:
             continue
         limit = min(left, partition.max_bytes)
         records = stream.read_hot(offset, max(limit, 1), stream.durable_end)

@@ -11,12 +11,14 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from broker.fetching.full import BY_ID_FROM_VERSION, topic_key
+from broker.fetching.standing import NO_SESSION, FetchPartition, StandingFetch, response_row
 from protocol.errors import ErrorCode
+from protocol.fetch import FetchRequest, ResponsePartition, ResponseTopic, unpack_partition
 
 if TYPE_CHECKING:
-    from protocol.fetch import FetchRequest
+    from broker.fetching.pass_over import PartitionAnswer
 
-NO_SESSION = 0
 INITIAL_EPOCH = 0
 FINAL_EPOCH = -1
 EVICT_AFTER_MS = 120_000
@@ -26,70 +28,104 @@ PartitionKey = tuple[str | bytes, int]
 """(topic name or 16-byte topic id, partition index)"""
 
 
-class FetchPartition:
-    """One partition of a fetch as the consumer last described it, and what it was last told."""
+class FetchSession(StandingFetch):
+    """The partitions of one consumer. `unsettled` has the order in which they are next served."""
 
-    __slots__ = (
-        "current_leader_epoch",
-        "fetch_offset",
-        "index",
-        "last_fetched_epoch",
-        "max_bytes",
-        "told_high_watermark",
-        "told_start_offset",
-        "topic",
-    )
-
-    def __init__(
-        self,
-        topic: str | bytes,
-        index: int,
-        current_leader_epoch: int,
-        fetch_offset: int,
-        last_fetched_epoch: int,
-        max_bytes: int,
-    ) -> None:
-        self.topic = topic
-        self.index = index
-        self.current_leader_epoch = current_leader_epoch
-        self.fetch_offset = fetch_offset
-        self.last_fetched_epoch = last_fetched_epoch
-        self.max_bytes = max_bytes
-        self.told_high_watermark = -1
-        self.told_start_offset = -1
-
-
-class FetchSession:
-    """The partitions of one consumer, in the order in which they are next served."""
-
-    __slots__ = ("by_id", "epoch", "partitions", "session_id", "used_at_ms")
+    __slots__ = ("_session_id", "by_id", "epoch", "partitions", "unsettled", "used_at_ms")
 
     def __init__(self, session_id: int, by_id: bool, now_ms: int) -> None:
-        self.session_id = session_id
+        super().__init__()
+        self._session_id = session_id
         self.epoch = 1
         self.by_id = by_id
         self.used_at_ms = now_ms
         self.partitions: dict[PartitionKey, FetchPartition] = {}
+        self.unsettled: dict[PartitionKey, FetchPartition] = {}
+
+    @property
+    def session_id(self) -> int:
+        return self._session_id
+
+    def update(self, asked: Sequence[FetchPartition], forgotten: Sequence[PartitionKey]) -> None:
+        """What a request adds to the session, changes in it and takes from it."""
+        for partition in asked:
+            key = (partition.topic, partition.index)
+            known = self.partitions.get(key)
+            if known is None:
+                known = self.partitions[key] = partition
+            else:
+                known.current_leader_epoch = partition.current_leader_epoch
+                known.fetch_offset = partition.fetch_offset
+                known.last_fetched_epoch = partition.last_fetched_epoch
+                known.max_bytes = partition.max_bytes
+            self.start_moved(known)
+        for key in forgotten:
+            known = self.partitions.pop(key, None)
+            if known is not None:
+                self.unsettled.pop(key, None)
+                self.unwatch(known)
+
+    def to_look_at(self, *, incremental: bool) -> list[FetchPartition]:
+        return list((self.unsettled if incremental else self.partitions).values())
+
+    def settle(self, answer: PartitionAnswer) -> None:
+        partition, log = answer.partition, answer.log
+        assert log is not None
+        told = partition.told_high_watermark, partition.told_start_offset
+        if told == (answer.high_watermark, answer.start_offset) and not self.closed:
+            partition.settled = True
+            self.unsettled.pop((partition.topic, partition.index), None)
+            self.watch(partition, log)
+
+    def start_moved(self, partition: FetchPartition) -> None:
+        super().start_moved(partition)
+        self.unsettled[partition.topic, partition.index] = partition
+
+    def answer(
+        self, answers: Sequence[PartitionAnswer], version: int, *, incremental: bool, read_committed: bool
+    ) -> list[ResponseTopic]:
+        topics: list[ResponseTopic] = []
+        rows: list[ResponsePartition] = []
+        current: object = None
+        for answer in answers:
+            partition = answer.partition
+            if self._has_news(answer) or not incremental:
+                if partition.topic != current:
+                    current = partition.topic
+                    rows = []
+                    key = partition.topic
+                    topics.append((None, key, rows) if isinstance(key, bytes) else (key, None, rows))
+                rows.append(response_row(answer, read_committed=read_committed))
+            if answer.size:
+                self.serve_last(partition)
+        return topics
+
+    def _has_news(self, answer: PartitionAnswer) -> bool:
+        """Whether the consumer must hear of it; it is taken as told then."""
+        partition = answer.partition
+        if not (
+            answer.size > 0
+            or answer.error
+            or answer.diverging is not None
+            or answer.high_watermark != partition.told_high_watermark
+            or answer.start_offset != partition.told_start_offset
+        ):
+            return False
+        # an error is told again each time: the consumer must not miss its end either
+        partition.told_high_watermark = -1 if answer.error else answer.high_watermark
+        partition.told_start_offset = answer.start_offset
+        return True
 
     def serve_last(self, partition: FetchPartition) -> None:
         """A partition that just got data goes to the end, so that a small max_bytes starves none."""
         key = (partition.topic, partition.index)
-        if self.partitions.pop(key, None) is not None:
-            self.partitions[key] = partition
+        if self.unsettled.pop(key, None) is not None:
+            self.unsettled[key] = partition
 
-
-class FetchContext:
-    """What one request asks for. `incremental`: answer only what has something to say."""
-
-    __slots__ = ("incremental", "partitions", "session", "session_id")
-
-    def __init__(
-        self, partitions: Sequence[FetchPartition], session: FetchSession | None, session_id: int, incremental: bool
-    ) -> None:
-        self.partitions = partitions
-        self.session = session
-        self.session_id = session_id
-        self.incremental = incremental
+    def close(self) -> None:
+        super().close()
+        for partition in self.partitions.values():
+            self.unwatch(partition)
 
 
 class FetchSessions:
@@ -104,26 +140,20 @@ class FetchSessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def context(self, request: FetchRequest, by_id: bool, now_ms: int) -> FetchContext | ErrorCode:
-        """The partitions that this request asks for; a session error is answered at the top level."""
-        asked = [
-            FetchPartition(_key(name, topic_id), index, leader_epoch, offset, last_epoch, max_bytes)
-            for name, topic_id, partitions in request.topics
-            for index, leader_epoch, offset, last_epoch, _, max_bytes in partitions
-        ]
-        if len(asked) > 1:
-            # of a partition named twice the last counts, as in Kafka
-            asked = list({(partition.topic, partition.index): partition for partition in asked}.values())
+    def session_of(self, request: FetchRequest, version: int, now_ms: int) -> FetchSession | ErrorCode | None:
+        """The session that this request opens or goes on with; None for a request without; a session error is answered
+        at the top level."""
         session_id, epoch = request.session_id, request.session_epoch
+        by_id = version >= BY_ID_FROM_VERSION
         if epoch in (FINAL_EPOCH, INITIAL_EPOCH):
-            if session_id != NO_SESSION:
-                self._sessions.pop(session_id, None)
-            session = self._create(by_id, now_ms) if epoch == INITIAL_EPOCH and asked else None
-            if session is None:
-                return FetchContext(asked, None, NO_SESSION, incremental=False)
-            for partition in asked:
-                session.partitions[(partition.topic, partition.index)] = partition
-            return FetchContext(asked, session, session.session_id, incremental=False)
+            former = self._sessions.pop(session_id, None) if session_id != NO_SESSION else None
+            if former is not None:
+                former.close()
+            names_any = any(rows for _, _, rows in request.topics)
+            session = self._create(by_id, now_ms) if epoch == INITIAL_EPOCH and names_any else None
+            if session is not None:
+                session.update(_asked(request, version), ())
+            return session
         session = self._sessions.get(session_id)
         if session is None:
             return ErrorCode.FETCH_SESSION_ID_NOT_FOUND
@@ -135,23 +165,11 @@ class FetchSessions:
         del self._sessions[session_id]  # least recently used stands first
         self._sessions[session_id] = session
         session.used_at_ms = now_ms
-        self._update(session, asked, request)
-        return FetchContext(list(session.partitions.values()), session, session_id, incremental=True)
-
-    def _update(self, session: FetchSession, asked: Sequence[FetchPartition], request: FetchRequest) -> None:
-        for partition in asked:
-            key = (partition.topic, partition.index)
-            known = session.partitions.get(key)
-            if known is None:
-                session.partitions[key] = partition
-            else:
-                known.current_leader_epoch = partition.current_leader_epoch
-                known.fetch_offset = partition.fetch_offset
-                known.last_fetched_epoch = partition.last_fetched_epoch
-                known.max_bytes = partition.max_bytes
-        for name, topic_id, indexes in request.forgotten:
-            for index in indexes:
-                session.partitions.pop((_key(name, topic_id), index), None)
+        forgotten = [
+            (topic_key(name, topic_id), index) for name, topic_id, indexes in request.forgotten for index in indexes
+        ]
+        session.update(_asked(request, version), forgotten)
+        return session
 
     def _create(self, by_id: bool, now_ms: int) -> FetchSession | None:
         if self._max_slots <= 0:
@@ -161,6 +179,7 @@ class FetchSessions:
             if now_ms - oldest.used_at_ms < EVICT_AFTER_MS:
                 return None
             del self._sessions[oldest.session_id]
+            oldest.close()
             self.evictions += 1
         session_id = 0
         while session_id == 0 or session_id in self._sessions:
@@ -170,6 +189,11 @@ class FetchSessions:
         return session
 
 
-def _key(name: str | None, topic_id: bytes | None) -> str | bytes:
-    """Whichever of the two the request's version carries."""
-    return topic_id if topic_id is not None else name or ""
+def _asked(request: FetchRequest, version: int) -> list[FetchPartition]:
+    asked = []
+    for name, topic_id, rows in request.topics:
+        key = topic_key(name, topic_id)
+        for row in rows:
+            index, leader_epoch, offset, last_epoch, _, max_bytes = unpack_partition(version, row)
+            asked.append(FetchPartition(key, index, leader_epoch, offset, last_epoch, max_bytes))
+    return asked

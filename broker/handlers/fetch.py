@@ -2,7 +2,8 @@
 
 Behaviour: full requests and incremental sessions (KIP-227), topic ids from version 13 (KIP-516), leader epochs and
 divergence (KIP-320, KIP-595), min and max bytes with at least one batch for the first partition that has data (KIP-74),
-long polls that wake on the ack of a produce, not on a timer. Answers are views of the memory that the producer's frame
+long polls that wake on the ack of a produce, not on a timer: what became durable within one turn of the loop is
+answered together. Answers are views of the memory that the producer's frame
 was received into. What memory cannot answer goes to the cold lane: a task of its own, so that it never delays others.
 read_committed: the last stable offset is the high watermark until transactions are served.
 Deliberate omissions: replica fetches (replica id >= 0) are refused, NOT_LEADER_OR_FOLLOWER; the preferred
@@ -13,12 +14,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from broker.fetching.full import BY_ID_FROM_VERSION, FullFetch
 from broker.fetching.pass_over import PartitionAnswer, Pass, look
-from broker.fetching.sessions import NO_SESSION, FetchContext
+from broker.fetching.standing import NO_SESSION, StandingFetch
 from protocol.errors import ErrorCode
-from protocol.fetch import FetchRequest, encode_fetch_response, parse_fetch_request
+from protocol.fetch import (
+    FetchRequest,
+    ResponseTopic,
+    encode_fetch_response,
+    parse_fetch_request,
+    unpack_partition,
+)
 from protocol.headers import RequestHeader
 from s3stream.errors import Corrupt, Invalid, OffsetOutOfRange, StreamError
 
@@ -27,7 +35,6 @@ if TYPE_CHECKING:
     from broker.partitions.log import PartitionLog
     from broker.services import Services
 
-_BY_ID_FROM_VERSION = 13
 _COLD_READS_AT_ONCE = 8
 """Partitions of one request that are read from the store side by side."""
 
@@ -35,119 +42,134 @@ _COLD_READS_AT_ONCE = 8
 class FetchOperation:
     """One fetch from its first look to its answer. Held on its connection: later requests wait, as in Kafka."""
 
-    __slots__ = ("context", "header", "logs", "reply", "request", "services", "timer")
+    __slots__ = (
+        "header",
+        "incremental",
+        "max_bytes",
+        "max_wait_ms",
+        "min_bytes",
+        "read_committed",
+        "reply",
+        "services",
+        "standing",
+        "timer",
+        "woken",
+    )
 
     def __init__(
         self,
         services: Services,
         header: RequestHeader,
         request: FetchRequest,
-        context: FetchContext,
+        standing: StandingFetch,
         reply: Reply,
     ) -> None:
         self.services = services
         self.header = header
-        self.request = request
-        self.context = context
+        self.standing = standing
+        self.incremental = request.session_epoch > 0
+        self.max_bytes = min(request.max_bytes, services.settings.network.fetch_max_bytes)
+        self.max_wait_ms = request.max_wait_ms
+        self.min_bytes = request.min_bytes
+        self.read_committed = request.isolation_level == 1
         self.reply = reply
         self.timer: asyncio.TimerHandle | None = None
-        self.logs: dict[PartitionLog, int] = {}
+        self.woken: asyncio.Handle | None = None
 
     # -- first look ------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         epochs_needed: list[PartitionLog] = []
         outcome = self._look(epochs_needed)
-        connection = self.reply.connection
         if epochs_needed or outcome.cold:
             self.services.counters.fetch_cold_requests += 1
-            connection.run_held(self._read_cold(outcome, epochs_needed))
-        elif outcome.errors or outcome.size >= self.request.min_bytes or self.request.max_wait_ms <= 0:
-            self.services.counters.fetch_hot_requests += 1
+            self.reply.connection.run_held(self._read_cold(outcome, epochs_needed))
+            return
+        self.services.counters.fetch_hot_requests += 1
+        if self._enough(outcome) or self.max_wait_ms <= 0:
             self._answer(outcome)
         else:
-            self.services.counters.fetch_hot_requests += 1
             self._wait(outcome)
 
     def _look(self, epochs_needed: list[PartitionLog]) -> Pass:
-        return look(
+        """At all that is not settled; settles what has no data."""
+        standing = self.standing
+        outcome = look(
             self.services.partitions,
-            self.context.partitions,
-            by_id=self.header.api_version >= _BY_ID_FROM_VERSION,
-            max_bytes=min(self.request.max_bytes, self.services.settings.network.fetch_max_bytes),
+            standing.to_look_at(incremental=self.incremental),
+            by_id=self.header.api_version >= BY_ID_FROM_VERSION,
+            max_bytes=self.max_bytes,
             epochs_needed=epochs_needed,
         )
+        for answer in outcome.answers:
+            if answer.quiet:
+                standing.settle(answer)
+        return outcome
+
+    def _enough(self, outcome: Pass) -> bool:
+        return outcome.errors or outcome.size >= self.min_bytes
 
     # -- waiting for data ------------------------------------------------------------------------------------------
 
     def _wait(self, outcome: Pass) -> None:
         self.services.counters.fetch_purgatory += 1
         connection = self.reply.connection
-        for answer in outcome.answers:
-            log = answer.log
-            if log is not None:
-                self.logs[log] = answer.partition.fetch_offset
-                log.add_waiter(self)
         connection.hold()
         connection.waiting = self
-        self.timer = connection.loop.call_later(self.request.max_wait_ms / 1000, self._time_out)
+        self.timer = connection.loop.call_later(self.max_wait_ms / 1000, self._time_out)
+        self.standing.wait(self)
+        self._watch(outcome)
 
-    def data_arrived(self, log: PartitionLog) -> None:
-        """Called within the ack of a produce: enough for an answer?"""
-        if self.request.min_bytes > 1 and not self._enough():
-            return
-        self._stop_waiting()
-        self._look_again()
+    def _watch(self, outcome: Pass) -> None:
+        """Settled partitions are watched already; more may come to the others, too."""
+        for answer in outcome.answers:
+            if answer.log is not None and not answer.partition.settled:
+                self.standing.watch(answer.partition, answer.log)
 
-    def log_gone(self, log: PartitionLog) -> None:
-        self._stop_waiting()
-        self._look_again()
-
-    def _enough(self) -> bool:
-        wanted = self.request.min_bytes
-        have = 0
-        for log, offset in self.logs.items():
-            stream = log.stream
-            if offset < stream.durable_end:
-                records = stream.read_hot(offset, wanted - have, stream.durable_end)
-                if records is None:
-                    return True  # gone to the store meanwhile: the cold lane answers
-                have += sum(map(len, records))
-                if have >= wanted:
-                    return True
-        return False
-
-    def _time_out(self) -> None:
-        self._stop_waiting()
-        self._look_again()
-
-    def _stop_waiting(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-        for log in self.logs:
-            log.remove_waiter(self)
-        self.logs = {}
-        self.reply.connection.waiting = None
-
-    def answer_now(self) -> None:
-        """The broker is stopping: what there is must do."""
-        self._time_out()
-
-    def cancel(self) -> None:
-        """The connection is gone."""
-        self._stop_waiting()
+    def wake(self) -> None:
+        """Called within the ack of a produce, or by a log that is gone. What else is acknowledged within this turn of
+        the loop goes into the same answer."""
+        if self.woken is None:
+            self.woken = self.reply.connection.loop.call_soon(self._look_again)
 
     def _look_again(self) -> None:
-        """The wait is over: answer with what there is."""
+        self.woken = None
         epochs_needed: list[PartitionLog] = []
         outcome = self._look(epochs_needed)
+        if epochs_needed or outcome.cold or self._enough(outcome):
+            self._end(outcome, epochs_needed)
+        else:
+            self._watch(outcome)
+
+    def _time_out(self) -> None:
+        """The wait is over: answer with what there is."""
+        epochs_needed: list[PartitionLog] = []
+        self._end(self._look(epochs_needed), epochs_needed)
+
+    def _end(self, outcome: Pass, epochs_needed: list[PartitionLog]) -> None:
+        self.cancel()
         connection = self.reply.connection
         if epochs_needed or outcome.cold:
             connection.run_held(self._read_cold(outcome, epochs_needed))
             return
         self._answer(outcome)
         connection.release()
+
+    def answer_now(self) -> None:
+        """The broker is stopping, or the session goes on elsewhere: what there is must do."""
+        self._time_out()
+
+    def cancel(self) -> None:
+        """No longer waiting: answered now, or the connection is gone."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if self.woken is not None:
+            self.woken.cancel()
+            self.woken = None
+        if self.standing.waiting is self:
+            self.standing.waiting = None
+        self.reply.connection.waiting = None
 
     # -- the cold lane ---------------------------------------------------------------------------------------------
 
@@ -165,7 +187,7 @@ class FetchOperation:
             for answer in outcome.answers:
                 if answer.log in unknown:
                     answer.error = ErrorCode.KAFKA_STORAGE_ERROR  # the metadata is away: retriable
-        left = min(self.request.max_bytes, self.services.settings.network.fetch_max_bytes) - outcome.size
+        left = self.max_bytes - outcome.size
         cold = outcome.cold
         while cold and (left > 0 or outcome.size == 0):
             batch, cold = cold[:_COLD_READS_AT_ONCE], cold[_COLD_READS_AT_ONCE:]
@@ -203,40 +225,17 @@ class FetchOperation:
     # -- answer ----------------------------------------------------------------------------------------------------
 
     def _answer(self, outcome: Pass) -> None:
-        context = self.context
-        answers = outcome.answers
-        if context.session is not None:
-            told = []
-            for answer in answers:
-                partition = answer.partition
-                has_news = (
-                    answer.size > 0
-                    or answer.error
-                    or answer.diverging is not None
-                    or answer.high_watermark != partition.told_high_watermark
-                    or answer.start_offset != partition.told_start_offset
-                )
-                if has_news:
-                    # an error is told again each time: the consumer must not miss its end either
-                    partition.told_high_watermark = -1 if answer.error else answer.high_watermark
-                    partition.told_start_offset = answer.start_offset
-                    told.append(answer)
-                if answer.size:
-                    context.session.serve_last(partition)
-            if context.incremental:
-                answers = told
+        version = self.header.api_version
+        topics = self.standing.answer(
+            outcome.answers, version, incremental=self.incremental, read_committed=self.read_committed
+        )
         counters = self.services.counters
         counters.fetched_bytes += outcome.size
         reply = self.reply
         counters.fetch_seconds.observe(reply.connection.loop.time() - reply.started_at)
         reply.send(
             encode_fetch_response(
-                self.header.api_version,
-                self.header.correlation_id,
-                0,
-                ErrorCode.NONE,
-                context.session_id,
-                _by_topic(answers, self.header.api_version, self.request.isolation_level),
+                version, self.header.correlation_id, 0, ErrorCode.NONE, self.standing.session_id, topics
             )
         )
 
@@ -251,52 +250,25 @@ def handle(services: Services, connection: Connection, header: RequestHeader, fr
     if request.replica_id >= 0:
         _refuse_replica(version, header.correlation_id, request, reply)
         return
-    context = services.fetch_sessions.context(request, version >= _BY_ID_FROM_VERSION, services.clock.now_ms())
-    if isinstance(context, ErrorCode):
-        reply.send(encode_fetch_response(version, header.correlation_id, 0, context, NO_SESSION, ()))
+    standing: StandingFetch | ErrorCode | None
+    standing = services.fetch_sessions.session_of(request, version, services.clock.now_ms())
+    if isinstance(standing, ErrorCode):
+        reply.send(encode_fetch_response(version, header.correlation_id, 0, standing, NO_SESSION, ()))
         return
-    FetchOperation(services, header, request, context, reply).start()
+    if standing is None:
+        full = connection.standing
+        if full is None:
+            full = connection.standing = FullFetch()
+        full.ask(version, request)
+        standing = full
+    FetchOperation(services, header, request, standing, reply).start()
 
 
 def _refuse_replica(version: int, correlation_id: int, request: FetchRequest, reply: Reply) -> None:
     """No broker copies from another here: as for any broker that is not in a partition's replica set."""
     error = ErrorCode.NOT_LEADER_OR_FOLLOWER
-    topics = [
-        (name, topic_id, [(row[0], error, -1, -1, -1, None, -1, (), None, None) for row in partitions])
-        for name, topic_id, partitions in request.topics
-    ]
+    topics: list[ResponseTopic] = []
+    for name, topic_id, rows in request.topics:
+        indexes = [unpack_partition(version, row)[0] for row in rows]
+        topics.append((name, topic_id, [(index, error, -1, -1, -1, None, -1, (), None, None) for index in indexes]))
     reply.send(encode_fetch_response(version, correlation_id, 0, ErrorCode.NONE, NO_SESSION, topics))
-
-
-def _by_topic(answers: list[PartitionAnswer], version: int, isolation_level: int) -> list[Any]:
-    """Rows in the shape of `encode_fetch_response`; neighbours of one topic share its entry."""
-    by_id = version >= _BY_ID_FROM_VERSION
-    aborted: list[Any] | None = [] if isolation_level == 1 else None
-    topics: list[Any] = []
-    rows: list[Any] = []
-    current: object = None
-    for answer in answers:
-        partition = answer.partition
-        if partition.topic != current:
-            current = partition.topic
-            rows = []
-            topics.append(("", current, rows) if by_id else (current, b"", rows))
-        high_watermark = answer.high_watermark
-        start_offset = answer.start_offset
-        if answer.error:
-            high_watermark = start_offset = -1
-        rows.append(
-            (
-                partition.index,
-                answer.error,
-                high_watermark,
-                high_watermark,
-                start_offset,
-                () if answer.log is None else None if answer.error else aborted,
-                -1,
-                answer.records,
-                answer.diverging,
-                None,
-            )
-        )
-    return topics

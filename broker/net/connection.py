@@ -19,6 +19,7 @@ from protocol.errors import MalformedRequest
 from s3stream.errors import Retry
 
 if TYPE_CHECKING:
+    from broker.fetching.full import FullFetch
     from broker.net.listener import Listener
 
 _SIZE = struct.Struct(">i")
@@ -85,6 +86,7 @@ class Connection(asyncio.BufferedProtocol):
         "listener",
         "loop",
         "peer",
+        "standing",
         "transport",
         "waiting",
     )
@@ -98,6 +100,8 @@ class Connection(asyncio.BufferedProtocol):
         self.closed = False
         self.closing = False
         self.waiting: Cancellable | None = None
+        self.standing: FullFetch | None = None
+        """What its fetches without a session name again and again."""
         self._receiving: memoryview | None = None
         self._destination: memoryview | None = None
         self._filled = 0
@@ -129,6 +133,8 @@ class Connection(asyncio.BufferedProtocol):
         if self.waiting is not None:
             self.waiting.cancel()
             self._held = False
+        if self.standing is not None:
+            self.standing.close()
         # What was received whole takes effect, as in Kafka: a LeaveGroup or an acks=0 Produce sent before a close.
         self._drain_backlog()
 

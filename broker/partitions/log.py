@@ -25,6 +25,7 @@ from s3stream.errors import Fenced, NotFound
 from s3stream.ports import Clock
 
 if TYPE_CHECKING:
+    from broker.fetching.standing import FetchPartition
     from broker.partitions.registry import TopicLogs
     from s3stream.stream import Stream
 
@@ -32,12 +33,16 @@ Done = Callable[[BaseException | None], None]
 _NONE = ErrorCode.NONE
 
 
-class Waiter(Protocol):
-    """A fetch that waits for data of several logs."""
+class Watcher(Protocol):
+    """Who wants to know when what a consumer was told of a log no longer holds."""
 
-    def data_arrived(self, log: PartitionLog) -> None: ...
+    def moved(self, partition: FetchPartition) -> None:
+        """There is more to read, or the log is gone. Said once; who wants to hear of the next time watches again."""
+        ...
 
-    def log_gone(self, log: PartitionLog) -> None: ...
+    def start_moved(self, partition: FetchPartition) -> None:
+        """The log begins later than before; nothing to be woken for. It is still watched."""
+        ...
 
 
 class Appended(NamedTuple):
@@ -60,7 +65,7 @@ _new_tuple = tuple.__new__  # a NamedTuple's own constructor is Python
 class PartitionLog:
     """Owned by this broker at `stream.epoch` (= leader epoch). All methods run on the event loop and never wait."""
 
-    __slots__ = ("clock", "epochs", "index", "producers", "stream", "topic", "waiters")
+    __slots__ = ("clock", "epochs", "index", "producers", "stream", "topic", "watchers")
 
     def __init__(self, topic: TopicLogs, index: int, stream: Stream, clock: Clock) -> None:
         self.topic = topic
@@ -69,7 +74,7 @@ class PartitionLog:
         self.clock = clock
         # A stream that never held a record has no producers to remember; any other is loaded at the first need.
         self.producers: ProducerState | None = ProducerState() if stream.next_offset == 0 else None
-        self.waiters: dict[Waiter, None] | None = None
+        self.watchers: dict[Watcher, FetchPartition] | None = None
         self.epochs: list[tuple[int, int]] | None = None
         stream.listener = self
 
@@ -196,32 +201,39 @@ class PartitionLog:
             f" the log has epoch {producer.epoch} and last sequence {last}"
         )
 
-    # -- waiting for data ------------------------------------------------------------------------------------------
+    # -- who watches -----------------------------------------------------------------------------------------------
 
-    def add_waiter(self, waiter: Waiter) -> None:
-        if self.waiters is None:
-            self.waiters = {}
-        self.waiters[waiter] = None
+    def watch(self, watcher: Watcher, partition: FetchPartition) -> None:
+        """Tell `watcher` of the next move, in the order in which they came. One partition for each watcher."""
+        if self.watchers is None:
+            self.watchers = {watcher: partition}
+        else:
+            self.watchers[watcher] = partition
 
-    def remove_waiter(self, waiter: Waiter) -> None:
-        waiters = self.waiters
-        if waiters is not None:
-            waiters.pop(waiter, None)
-            if not waiters:
-                self.waiters = None
+    def unwatch(self, watcher: Watcher, partition: FetchPartition) -> None:
+        watchers = self.watchers
+        if watchers is not None and watchers.get(watcher) is partition:
+            del watchers[watcher]
+            if not watchers:
+                self.watchers = None
 
     def on_durable(self, stream: Stream) -> None:
         """The high watermark has moved (once per flush group)."""
-        if self.waiters is not None:
-            for waiter in list(self.waiters):
-                waiter.data_arrived(self)
+        watchers = self.watchers
+        if watchers is not None:
+            self.watchers = None
+            for watcher, partition in watchers.items():
+                watcher.moved(partition)
+
+    def on_trimmed(self, stream: Stream) -> None:
+        """The start has moved."""
+        if self.watchers is not None:
+            for watcher, partition in self.watchers.items():
+                watcher.start_moved(partition)
 
     def gone(self) -> None:
-        """The partition was deleted or is no longer led here: whoever waits must look again."""
-        if self.waiters is not None:
-            for waiter in list(self.waiters):
-                waiter.log_gone(self)
-            self.waiters = None
+        """The partition was deleted or is no longer led here: whoever watches must look again."""
+        self.on_durable(self.stream)
 
     # -- epochs ----------------------------------------------------------------------------------------------------
 

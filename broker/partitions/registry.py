@@ -75,9 +75,12 @@ class Partitions:
                 self.by_key[asked.topic] = topic
                 self.by_key[topic.topic_id] = topic
             topic.logs.extend([None] * (asked.partition + 1 - len(topic.logs)))
+            former = topic.logs[asked.partition]
             log = PartitionLog(topic, asked.partition, stream, self._clock)
             topic.logs[asked.partition] = log
             self._by_stream[asked.stream_id] = log
+            if former is not None:
+                former.gone()
             epochs[asked.stream_id] = stream.epoch
         return epochs
 
@@ -103,6 +106,9 @@ class Partitions:
             if topic is not None and topic.topic_id == deleted.id_bytes:
                 del self.by_key[deleted.name]
                 self.by_key.pop(topic.topic_id, None)
+                for log in topic.logs:
+                    if log is not None:
+                        log.gone()
         for changed in change.reconfigured:
             topic = self.by_key.get(changed.name)
             if topic is not None:

@@ -106,7 +106,7 @@ async def turns(log_of: Callable[[int], PartitionLog], consumers: list[Consumer]
         durable = loop.create_future()
         log.append(memoryview(bytearray(batch)), durable.set_result, 0)
         await durable
-        while any(consumer.connection.waiting is not None for consumer in consumers):
+        while any(consumer.connection.waiting is not None for consumer in consumers):  # noqa: ASYNC110 - turns, not time
             await asyncio.sleep(0)
         for consumer in consumers:
             _OFFSET.pack_into(consumer.frame, consumer.places[index], log.high_watermark)

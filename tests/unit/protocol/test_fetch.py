@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.errors import MalformedRequest, UnsupportedVersion
-from protocol.fetch import MAX_VERSION, MIN_VERSION, encode_fetch_response, parse_fetch_request
+from protocol.fetch import (
+    MAX_VERSION,
+    MIN_VERSION,
+    encode_empty_partition,
+    encode_fetch_response,
+    parse_fetch_request,
+    unpack_partition,
+)
 from protocol.message_schema import load
 from protocol.messages import encode_response
 from tests.unit.protocol.message_samples import kio_bytes, to_entity
@@ -157,7 +164,9 @@ def test_requests_equal_kio(version: int, body: dict[str, Any], offset: int) -> 
     assert (request.session_id, request.session_epoch) == (
         (body["session_id"], body["session_epoch"]) if version >= 7 else (0, -1)
     )
-    assert request.topics == [
+    assert [
+        (name, topic_id, [unpack_partition(version, row) for row in rows]) for name, topic_id, rows in request.topics
+    ] == [
         (
             None if by_id else topic["topic"],
             topic["topic_id"].bytes if by_id else None,
@@ -261,6 +270,35 @@ def test_responses_equal_kio_and_pass_records_through(
     given_views = [view for _, _, rows in topics for row in rows for view in row[7] if any(map(len, row[7]))]
     assert [id(view) for view in buffers if isinstance(view, memoryview)] == [id(view) for view in given_views]
     assert all(len(buffer) for buffer in buffers if isinstance(buffer, bytearray))
+
+
+@given(version=st.sampled_from(VERSIONS), index=INT32, offsets=st.tuples(INT64, INT64, INT64), committed=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_an_empty_partition_encoded_once_is_what_its_row_would_be(
+    version: int, index: int, offsets: tuple[int, int, int], committed: bool
+) -> None:
+    once = encode_empty_partition(version, index, *offsets, read_committed=committed)
+    row = (index, 0, *offsets, () if committed else None, -1, (), None, None)
+    records = [memoryview(b"records")]
+    other = (index, 0, *offsets, None, -1, records, None, None)
+    mixed = encode_fetch_response(version, 1, 0, 0, 0, [("t", bytes(16), [once, other, once])])
+    assert b"".join(mixed) == b"".join(
+        encode_fetch_response(version, 1, 0, 0, 0, [("t", bytes(16), [row, other, row])])
+    )
+
+
+def test_rows_that_ask_for_the_same_are_equal_whatever_tags_stand_between_them() -> None:
+    row = {"partition": 1, "fetch_offset": 3, "partition_max_bytes": 6}
+    other = {**row, "partition": 2}
+    tagged = {**other, "replica_directory_id": uuid.UUID(int=9)}
+    head = {"max_wait": 1, "min_bytes": 1, "forgotten_topics_data": []}
+
+    def rows_of(*partitions: dict[str, Any]) -> list[bytes]:
+        body = {**head, "topics": [{"topic_id": uuid.UUID(int=5), "partitions": list(partitions)}]}
+        return parse_fetch_request(17, memoryview(request_bytes(17, body)), 0).topics[0][2]
+
+    assert rows_of(row, tagged) == rows_of(row, other)
+    assert rows_of(row, tagged) != rows_of(row, row)
 
 
 @pytest.mark.parametrize("version", [3, 19])
