@@ -18,25 +18,27 @@ BY_ID_FROM_VERSION = 13
 class _Topic:
     """The partitions of one topic that were asked for and may be asked for again."""
 
-    __slots__ = ("asked", "by_index", "by_row", "key")
+    __slots__ = ("asked", "by_index", "by_row", "key", "replaced")
 
     def __init__(self, key: str | bytes) -> None:
         self.key = key
         self.by_row: dict[bytes, FetchPartition] = {}
         self.by_index: dict[int, FetchPartition] = {}  # the same ones
         self.asked: list[FetchPartition] = []
+        self.replaced = False
 
 
 class FullFetch(StandingFetch):
     """What one connection asks for; one request at a time. Holds no partition that its last request did not name, and
     none that was answered with records or an error."""
 
-    __slots__ = ("_layout", "_topics")
+    __slots__ = ("_asked", "_layout", "_topics")
 
     def __init__(self) -> None:
         super().__init__()
         self._layout = (-1, False)
         self._topics: dict[str | bytes, _Topic] = {}
+        self._asked: list[_Topic] = []
 
     def ask(self, version: int, request: FetchRequest) -> None:
         """Take over what the request names."""
@@ -48,70 +50,79 @@ class FullFetch(StandingFetch):
         for name, topic_id, rows in request.topics:
             key = topic_key(name, topic_id)
             by_key[key] = by_key[key] + rows if key in by_key else rows
-        for topic in [topic for key, topic in self._topics.items() if key not in by_key]:
-            self._forget(topic, list(topic.by_row.values()))
-            del self._topics[topic.key]
-        # a new dict: the answer has the order of the request
-        self._topics = {key: self._topics.get(key) or _Topic(key) for key in by_key}
+        topics = self._topics
+        self._asked = []
         for key, rows in by_key.items():
-            self._ask(self._topics[key], version, rows)
+            topic = topics.get(key)
+            if topic is None:
+                topic = topics[key] = _Topic(key)
+            self._ask(topic, rows)
+            self._asked.append(topic)
+        if len(topics) > len(by_key):
+            for topic in [topic for key, topic in topics.items() if key not in by_key]:
+                self._forget(topic, list(topic.by_row.values()))
+                del topics[topic.key]
 
-    def _ask(self, topic: _Topic, version: int, rows: list[bytes]) -> None:
-        by_row, by_index = topic.by_row, topic.by_index
-        asked: list[FetchPartition] = []
-        twice = False
-        for row in rows:
-            partition = by_row.get(row)
-            if partition is None:
-                index, leader_epoch, offset, last_epoch, _, max_bytes = unpack_partition(version, row)
-                partition = FetchPartition(topic.key, index, leader_epoch, offset, last_epoch, max_bytes, row)
-                former = by_index.get(index)
-                if former is not None:
-                    self._forget(topic, (former,))
-                    twice = True  # perhaps; the consumer may as well have jumped to another offset
-                by_row[row] = by_index[index] = partition
-            asked.append(partition)
-        if twice or len(by_row) != len(asked):
+    def _ask(self, topic: _Topic, rows: list[bytes]) -> None:
+        by_row = topic.by_row
+        known = by_row.get
+        asked = [known(row) or self._add(topic, row) for row in rows]
+        if topic.replaced or len(by_row) != len(asked):
+            topic.replaced = False
             # of a partition named twice the last counts, as in Kafka
             named = {partition.index: partition for partition in asked}
             asked = list(named.values())
             self._forget(topic, [each for each in by_row.values() if named.get(each.index) is not each])
         topic.asked = asked
 
+    def _add(self, topic: _Topic, row: bytes) -> FetchPartition:
+        index, leader_epoch, offset, last_epoch, _, max_bytes = unpack_partition(self._layout[0], row)
+        partition = FetchPartition(topic.key, index, leader_epoch, offset, last_epoch, max_bytes, row)
+        former = topic.by_index.get(index)
+        if former is not None:
+            self._forget(topic, (former,))
+            topic.replaced = True  # the consumer has jumped to another offset, or names a partition twice
+        topic.by_row[row] = topic.by_index[index] = partition
+        return partition
+
     def to_look_at(self, *, incremental: bool) -> list[FetchPartition]:
-        return [partition for topic in self._topics.values() for partition in topic.asked if not partition.settled]
+        return [partition for topic in self._asked for partition in topic.asked if not partition.settled]
 
     def settle(self, answer: PartitionAnswer) -> None:
         partition, log = answer.partition, answer.log
         assert log is not None
-        version, read_committed = self._layout
-        high_watermark = answer.high_watermark
-        partition.reply = encode_empty_partition(
-            version,
-            partition.index,
-            high_watermark,
-            high_watermark,
-            answer.start_offset,
-            read_committed=read_committed,
-        )
-        partition.settled = not self.closed
-        self.watch(partition, log)
+        if not self.closed:
+            partition.settled = True
+            partition.reply = b""  # encoded when it is asked for: what moves before that never is
+            self.watch(partition, log)
 
     def answer(
         self, answers: Sequence[PartitionAnswer], version: int, *, incremental: bool, read_committed: bool
     ) -> list[ResponseTopic]:
-        for answer in answers:
-            if not answer.quiet:
-                answer.partition.reply = response_row(answer, read_committed=read_committed)
+        loud = [answer for answer in answers if not answer.quiet]
+        for answer in loud:
+            answer.partition.reply = response_row(answer, read_committed=read_committed)
         topics: list[ResponseTopic] = []
-        for key, topic in self._topics.items():
-            replies = [partition.reply for partition in topic.asked]
+        for topic in self._asked:
+            replies = [partition.reply or self._encode(partition) for partition in topic.asked]
+            key = topic.key
             topics.append((None, key, replies) if isinstance(key, bytes) else (key, None, replies))
             topic.asked = []  # the replies hold views of records
-        for answer in answers:
-            if not answer.quiet:
-                self._forget(self._topics[answer.partition.topic], (answer.partition,))
+        self._asked = []
+        for answer in loud:
+            self._forget(self._topics[answer.partition.topic], (answer.partition,))
         return topics
+
+    def _encode(self, partition: FetchPartition) -> bytes:
+        """A partition that was found without data."""
+        assert partition.log is not None
+        version, read_committed = self._layout
+        stream = partition.log.stream
+        end = stream.durable_end
+        partition.reply = encoded = encode_empty_partition(
+            version, partition.index, end, end, stream.start_offset, read_committed=read_committed
+        )
+        return encoded
 
     def close(self) -> None:
         super().close()
@@ -121,6 +132,7 @@ class FullFetch(StandingFetch):
         for topic in self._topics.values():
             self._forget(topic, list(topic.by_row.values()))
         self._topics = {}
+        self._asked = []
 
     def _forget(self, topic: _Topic, partitions: Sequence[FetchPartition]) -> None:
         for partition in partitions:
