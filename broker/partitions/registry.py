@@ -106,9 +106,6 @@ class Partitions:
             if topic is not None and topic.topic_id == deleted.id_bytes:
                 del self.by_key[deleted.name]
                 self.by_key.pop(topic.topic_id, None)
-                for log in topic.logs:
-                    if log is not None:
-                        log.gone()
         for changed in change.reconfigured:
             topic = self.by_key.get(changed.name)
             if topic is not None:

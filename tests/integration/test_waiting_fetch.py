@@ -206,6 +206,12 @@ async def test_min_bytes_counts_over_partitions_and_over_time(services: Services
         0: 2 * len(BATCH),
         2: len(BATCH),
     }
+    rows = [(0, 2), (1, 0), (2, 1)]
+    consumer.ask("t", rows[::2] if kind is SESSION else rows, min_bytes=len(BATCH) * 2)
+    for more in (False, True):
+        assert await consumer.answer(5) is None
+        await append(logs[1])
+        assert more == ((await consumer.answer(5)) is not None)
 
 
 @ALL
@@ -246,9 +252,11 @@ async def test_a_start_that_moved_wakes_nobody_and_is_told_with_the_next_answer(
     assert answer is not None
     assert (answer[1].error_code, answer[1].log_start_offset, answer[1].high_watermark) == (0, 1, 2)
     assert not answer[1].records
-    # Between two requests, and past the offset.
+    # Between two requests.
     await logs[1].stream.trim(2)
-    consumer.ask("t", [(0, 1)] if kind is SESSION else [(0, 1), (1, 2), (2, 0)], max_wait=0)
+    consumer.ask("t", [(0, 1)] if kind is SESSION else [(0, 1), (1, 2), (2, 0)])
+    assert await consumer.answer(5) is None
+    await append(logs[0])
     answer = await consumer.answer()
     assert answer is not None
     assert answer[1].log_start_offset == 2
@@ -341,6 +349,12 @@ async def test_of_a_partition_named_twice_the_last_counts(services: Services) ->
         await delete(services, "t")
         logs = await create(services, "t")
         await append(logs[0])
+    consumer.ask("t", [(0, 1), (1, 0)], max_wait=0)
+    assert await consumer.answer()
+    consumer.ask("t", [(0, 0), (0, 1)], max_wait=0)  # as many as are remembered
+    answer = await consumer.answer()
+    assert answer is not None
+    assert not answer[0].records
     consumer.ask("t", [(0, 1), (1, 0), (0, 0)])
     answer = await consumer.answer()
     assert answer is not None
