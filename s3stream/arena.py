@@ -8,8 +8,8 @@ slice of a view keeps it alive, and its weak reference calls back at its end (on
 Invariants: a chunk is never handed out again while a view of its former use lives; the chunks that exist never exceed
 `max_bytes` (a request above the chunk size has a chunk of its own, which is returned to the system after use). Free
 chunks are kept for the next round, since pages that were faulted in cost as much as the bytes that are received into
-them; those that no round needs go back to the system by `release_idle`. One small long-lived view holds its whole chunk:
-whoever keeps views for long evicts the oldest first.
+them; those that no round needs go back to the system by `release_idle`. One small long-lived view holds its
+whole chunk: whoever keeps views for long evicts the oldest first.
 """
 
 from __future__ import annotations

@@ -29,7 +29,9 @@ class EngineSettings:
     block_size_bytes: int = MIB
     prepare_ttl_ms: int = 3_600_000
 
-    # Back-pressure: producers wait above this many bytes that are in no committed object yet.
+    # Back-pressure: producers wait above these many bytes that are not durable, that are in no committed object yet.
+    pending_max_bytes: int = 32 * MIB
+    """Two write groups at full speed. What a client sends ahead of the disk beyond that is memory without a gain."""
     tail_max_bytes: int = 256 * MIB
     tail_cache_bytes: int = 128 * MIB
     """Batches that are in objects already are kept in memory as long as the tail cache holds no more than this. What

@@ -386,8 +386,8 @@ class CacheSection(Section, frozen=True, kw_only=True):
         int,
         Key(
             "cache.tail.bytes",
-            "Newest records in memory, shared by writes, tail reads and uploads. Those that were uploaded are kept only "
-            "as far as this allows; consumers that are further behind read objects. More of it gains no throughput.",
+            "Newest records in memory, shared by writes, tail reads and uploads. Those that were uploaded are kept as "
+            "far as this allows; consumers that are further behind read objects. More of it gains no throughput.",
             least=8 * MIB,
             long=True,
         ),
