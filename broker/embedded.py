@@ -24,6 +24,7 @@ SMALL = {
     "wal.segment.bytes": 20 << 20,
     "wal.capacity.bytes": 80 << 20,
     "cache.tail.bytes": 64 << 20,
+    "upload.backlog.max.bytes": 48 << 20,
     "cache.chunk.bytes": 1 << 20,
     "cache.block.bytes": 16 << 20,
 }

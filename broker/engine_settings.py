@@ -11,10 +11,11 @@ _MIB = 1 << 20
 
 
 def engine_settings(settings: Settings, cluster_id: str) -> EngineSettings:
-    """`cache.tail.bytes` is one memory: three quarters may wait for their upload, the rest keeps what was uploaded."""
+    """An upload takes at most a quarter of the tail cache: one is on its way while the next collects, and beside both
+    there is room for what tail readers go on to read."""
     cache, upload = settings.cache, settings.upload
-    tail_max_bytes = cache.tail_bytes * 3 // 4
-    upload_size_bytes = min(upload.size_bytes, tail_max_bytes // 3)
+    tail_max_bytes = upload.backlog_max_bytes
+    upload_size_bytes = min(upload.size_bytes, cache.tail_bytes // 4, tail_max_bytes // 3)
     return EngineSettings(
         cluster_id=cluster_id,
         upload_size_bytes=upload_size_bytes,
@@ -39,9 +40,10 @@ def wal_settings(settings: Settings) -> FileWalSettings:
 
 
 def arena_bytes(settings: Settings) -> int:
-    """The tail cache, and room beside it for requests that are being received or answered."""
+    """The newest records, and room beside them for requests that are being received or answered."""
     request_room = max(64 * _MIB, 2 * settings.network.request_max_bytes)
-    return settings.cache.tail_bytes + settings.cache.tail_bytes // 4 + request_room
+    tail_bytes = max(settings.cache.tail_bytes, settings.upload.backlog_max_bytes)
+    return tail_bytes + tail_bytes // 4 + request_room
 
 
 def group_settings(settings: Settings) -> GroupSettings:

@@ -16,8 +16,8 @@ from s3stream.ports import Done, Wal
 from s3stream.stream import Stream
 from s3stream.tail_cache import TailCache
 
-Entry = tuple[Stream, int]
-"""(stream, end offset): what the WAL hands back when a frame is durable."""
+Entry = tuple[Stream, int, int]
+"""(stream, end offset, bytes): what the WAL hands back when a frame is durable."""
 
 
 class AppendPath:
@@ -41,6 +41,8 @@ class AppendPath:
         self._group_since = 0.0
         self._dirty: dict[int, Stream] = {}
         self.tail_bytes = 0
+        self.pending_bytes = 0
+        """Of the appends that are not durable yet."""
         self.failure: Fatal | None = None
 
     def attach(self, wal: Wal) -> None:
@@ -81,7 +83,8 @@ class AppendPath:
         stream_id = stream.stream_id
         base = stream.next_offset
         end = base + record_count
-        entry = (stream, end)
+        size = len(payload)
+        entry = (stream, end, size)
         lsn = wal.append(stream_id, stream.epoch, base, record_count, max_timestamp_ms, payload, entry)
         stream.next_offset = end
         pending = self._pending
@@ -93,7 +96,7 @@ class AppendPath:
             self._acks.append((appended, done))
         # As `_add_to_tail`, without the call.
         self._tail.append(stream_id, base, end, max_timestamp_ms, lsn, payload)
-        size = len(payload)
+        self.pending_bytes += size
         if not stream.tail_bytes:
             stream.dirty_since = asyncio.get_running_loop().time()
             self._dirty[stream_id] = stream
@@ -142,7 +145,8 @@ class AppendPath:
                 pending.appendleft(expected)
                 self.fail(Fatal(f"the WAL reports {entry!r} durable, {expected!r} was appended before it"))
                 return
-            stream, end = expected
+            stream, end, size = expected
+            self.pending_bytes -= size
             stream.durable_end = end
             touched[stream.stream_id] = stream
         self._durable += len(entries)
@@ -177,6 +181,7 @@ class AppendPath:
         waiting = [done for _, done in self._acks]
         self._acks.clear()
         self._pending.clear()
+        self.pending_bytes = 0
         _call_all(asyncio.get_running_loop(), waiting, failure)
 
     def end_stream(self, stream: Stream, reason: BaseException) -> None:

@@ -6,8 +6,10 @@ it exists any more, and Python itself knows that: each use of a chunk has an exp
 slice of a view keeps it alive, and its weak reference calls back at its end (on whatever thread drops the last view).
 
 Invariants: a chunk is never handed out again while a view of its former use lives; the chunks that exist never exceed
-`max_bytes` (a request above the chunk size has a chunk of its own, which is returned to the system after use). One
-small long-lived view holds its whole chunk: whoever keeps views for long evicts the oldest first.
+`max_bytes` (a request above the chunk size has a chunk of its own, which is returned to the system after use). Free
+chunks are kept for the next round, since pages that were faulted in cost as much as the bytes that are received into
+them; those that no round needs go back to the system by `release_idle`. One small long-lived view holds its
+whole chunk: whoever keeps views for long evicts the oldest first.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ class Arena:
         self.chunks_recycled = 0
         self._max_spares = (max_bytes if spare_bytes is None else spare_bytes) // chunk_size_bytes
         self._spares: deque[mmap.mmap] = deque()
+        self._fewest_spares = 0
         self._uses: dict[int, _UseRef] = {}
         self._large_uses: dict[int, _UseRef] = {}
         self._large: dict[int, int] = {}
@@ -135,6 +138,13 @@ class Arena:
                 self._position = (start + size + _ALIGNMENT - 1) & -_ALIGNMENT
         return kept
 
+    def release_idle(self) -> None:
+        """Called now and then: half of the chunks that were free all the time since the last call go back."""
+        idle = min(self._fewest_spares, len(self._spares))
+        for _ in range((idle + 1) // 2):
+            self._spares.popleft()
+        self._fewest_spares = len(self._spares)
+
     def close(self) -> None:
         """Give back what is free. Views that live stay valid."""
         self._view = memoryview(b"")
@@ -159,8 +169,10 @@ class Arena:
         """A whole chunk under a new use."""
         chunk = None
         if size == self.chunk_size_bytes and self._spares:
-            chunk = self._spares.popleft()
+            chunk = self._spares.pop()  # the latest: its pages may still be in the processor's cache
             self.chunks_recycled += 1
+            if len(self._spares) < self._fewest_spares:
+                self._fewest_spares = len(self._spares)
         else:
             while self._spares and self.in_use_bytes + self.spare_bytes + size > self.max_bytes:
                 self._spares.popleft()

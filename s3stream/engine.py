@@ -90,6 +90,8 @@ class StreamEngine:
             tail_max_bytes=settings.tail_max_bytes,
             wal_free_bytes=lambda: self._appends.wal.free_bytes(),
             tail_bytes=lambda: self._appends.tail_bytes,
+            pending_max_bytes=settings.pending_max_bytes,
+            pending_bytes=lambda: self._appends.pending_bytes,
             arena=arena,
             evict=self.tail.evict,
             hurry=self._hurry,
@@ -335,6 +337,7 @@ class StreamEngine:
     def _on_group(self) -> None:
         if self._uploader is not None:
             self._uploader.poke()
+        self._pressure.group_is_durable()
         if self._closing is not None and not self._appends.pending and not self._closing.done():
             self._closing.set_result(None)
 

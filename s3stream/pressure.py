@@ -1,7 +1,7 @@
 """Back-pressure: whether the engine takes more bytes now, and telling those who wait when it does again.
 
-Every refusal happens here, before an offset is assigned. Three things can be full: the WAL, the tail that is in no
-committed object yet, and the arena that requests are received into.
+Every refusal happens here, before an offset is assigned. Four things can be full: the WAL, what waits for its turn to
+be written to it, the tail that is in no committed object yet, and the arena that requests are received into.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ class ArenaGauge(Protocol):
 class Pressure:
     """Decides on admission; waiting callbacks run in order of their registration, each once.
 
-    `wal_free_bytes` and `tail_bytes` are asked anew each time. `evict(n)` is called when the arena is full: the tail
-    cache gives back memory of batches that are in objects already. `hurry()` is called while somebody is refused: an
-    upload makes room in WAL and tail, and must not wait for its size or age.
+    `wal_free_bytes`, `tail_bytes` and `pending_bytes` (not durable yet) are asked anew each time. `evict(n)` is called
+    when the arena is full: the tail cache gives back memory of batches that are in objects already. `hurry()` is called
+    while somebody is refused, unless it is the disk that is behind: an upload makes room in WAL and tail, and must not
+    wait for its size or age.
     """
 
     def __init__(
@@ -37,6 +38,8 @@ class Pressure:
         tail_max_bytes: int,
         wal_free_bytes: Callable[[], int],
         tail_bytes: Callable[[], int],
+        pending_max_bytes: int,
+        pending_bytes: Callable[[], int],
         arena: ArenaGauge | None,
         evict: Callable[[int], object],
         hurry: Callable[[], None],
@@ -44,6 +47,7 @@ class Pressure:
     ) -> None:
         self._tail_max_bytes = tail_max_bytes
         self._wal_free_bytes, self._tail_bytes = wal_free_bytes, tail_bytes
+        self._pending_max_bytes, self._pending_bytes = pending_max_bytes, pending_bytes
         self._arena, self._evict, self._hurry, self._metrics = arena, evict, hurry, metrics
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
         self._refused_bytes = 1
@@ -58,7 +62,8 @@ class Pressure:
             if self._refusing_since is None and not self._closed:
                 self._refusing_since = asyncio.get_running_loop().time()
                 self._metrics.back_pressure_begins += 1
-                self._hurry()
+                if not self._too_much_pending(size_bytes):
+                    self._hurry()
             return False
         if self._refusing_since is not None:
             self._metrics.back_pressure_seconds += asyncio.get_running_loop().time() - self._refusing_since
@@ -66,7 +71,7 @@ class Pressure:
         return True
 
     def _has_room(self, size_bytes: int) -> bool:
-        if self._wal_free_bytes() < size_bytes:
+        if self._wal_free_bytes() < size_bytes or self._too_much_pending(size_bytes):
             return False
         tail_bytes = self._tail_bytes()
         # A request above the bound is taken when it has the tail for itself.
@@ -77,6 +82,16 @@ class Pressure:
             self._evict(size_bytes)
             return arena.has_room(size_bytes)
         return True
+
+    def _too_much_pending(self, size_bytes: int) -> bool:
+        """The disk is behind; an upload would not help. A request above the bound is taken when nothing is pending."""
+        pending_bytes = self._pending_bytes()
+        return pending_bytes > 0 and pending_bytes + size_bytes > self._pending_max_bytes
+
+    def group_is_durable(self) -> None:
+        """Called per flush group, so it is cheap while nobody waits."""
+        if self._waiting:
+            self.check()
 
     def when_relieved(self, callback: Callable[[], None]) -> None:
         """Run `callback` once there is room for what `admit` refused last (or the engine stopped: it then still says
@@ -113,5 +128,5 @@ class Pressure:
     def _poll(self) -> None:
         self._timer = None
         self.check()
-        if self._waiting and not self._closed:
+        if self._waiting and not self._closed and not self._too_much_pending(self._waiting[0][0]):
             self._hurry()

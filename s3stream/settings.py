@@ -29,18 +29,21 @@ class EngineSettings:
     block_size_bytes: int = MIB
     prepare_ttl_ms: int = 3_600_000
 
-    # Back-pressure: producers wait above this many bytes that are in no committed object yet.
+    # Back-pressure: producers wait above these many bytes that are not durable, that are in no committed object yet.
+    pending_max_bytes: int = 32 * MIB
+    """Two write groups at full speed. What a client sends ahead of the disk beyond that is memory without a gain."""
     tail_max_bytes: int = 256 * MIB
-    tail_cache_bytes: int = 384 * MIB
-    """Memory of the tail cache; above `tail_max_bytes` it keeps batches that are already in objects."""
+    tail_cache_bytes: int = 128 * MIB
+    """Batches that are in objects already are kept in memory as long as the tail cache holds no more than this. What
+    is in no object yet is never evicted: the cache may grow to `tail_max_bytes` while the store is slow or away."""
 
     # Reads.
-    block_cache_bytes: int = 128 * MIB
+    block_cache_bytes: int = 64 * MIB
     cold_read_bytes: int = 64 * MIB
     """Bytes of the cold lane that may be on their way from the store at once; further reads wait in order."""
     cold_read_timeout_ms: int = 30_000
     read_ahead_min_bytes: int = 512 * KIB
-    read_ahead_max_bytes: int = 32 * MIB
+    read_ahead_max_bytes: int = 16 * MIB
     whole_run_bytes: int = 4 * MIB
     """A run up to this size is read in one piece; a larger one is read by blocks, found through the object's index."""
     index_cache_bytes: int = 16 * MIB
@@ -68,7 +71,5 @@ class EngineSettings:
             raise Invalid("upload_max_bytes must be at least upload_size_bytes")
         if self.tail_max_bytes < self.upload_size_bytes:
             raise Invalid("tail_max_bytes must be at least upload_size_bytes, or uploads wait for their age")
-        if self.tail_cache_bytes < self.tail_max_bytes:
-            raise Invalid("tail_cache_bytes must hold tail_max_bytes: what is in no object yet is never evicted")
         if not self.cluster_id or any(c in self.cluster_id for c in "/\\ "):
             raise Invalid(f"cluster_id {self.cluster_id!r} must be a non-empty word, it is a part of object keys")

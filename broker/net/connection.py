@@ -27,7 +27,8 @@ _SIZE_AND_KEY = struct.Struct(">ih")
 _PRODUCE = 0
 _MIN_RECEIVE_BYTES = 64 * 1024
 _MAX_BACKLOG_FRAMES = 64
-"""Frames parsed but held back; beyond it the socket is no longer read."""
+_MAX_BACKLOG_BYTES = 1 << 20
+"""Frames parsed but held back; beyond either the socket is no longer read."""
 _MAX_OPEN_REPLIES = 4096
 _STALL_S = 0.02
 """Pause before memory for a frame is asked for again; the arena gives no sign when a chunk comes back."""
@@ -249,7 +250,7 @@ class Connection(asyncio.BufferedProtocol):
         self._destination = destination
         self._filled = len(begun)
         self._stalled = False
-        if len(self._backlog) < _MAX_BACKLOG_FRAMES:
+        if not self._backlog_is_full(1):
             self._resume_reading()
 
     def _accept(self, frame: memoryview | bytes) -> None:
@@ -257,10 +258,15 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self._held or self._backlog or self._write_blocked or len(self._replies) >= _MAX_OPEN_REPLIES:
             self._backlog.append(frame)
-            if len(self._backlog) >= _MAX_BACKLOG_FRAMES:
+            if self._backlog_is_full(1):
                 self._pause_reading()
             return
         self.listener.dispatch(self, frame)
+
+    def _backlog_is_full(self, share: int) -> bool:
+        """Whether a `share`th of what may be held back is."""
+        backlog = self._backlog
+        return len(backlog) * share >= _MAX_BACKLOG_FRAMES or sum(map(len, backlog)) * share >= _MAX_BACKLOG_BYTES
 
     def hold(self) -> None:
         """Later frames of this connection wait until `release`."""
@@ -276,7 +282,7 @@ class Connection(asyncio.BufferedProtocol):
             self._held or self._write_blocked or self.closing or len(self._replies) >= _MAX_OPEN_REPLIES
         ):
             self.listener.dispatch(self, backlog.popleft())
-        if self._read_paused and not self._stalled and len(backlog) < _MAX_BACKLOG_FRAMES // 2:
+        if self._read_paused and not self._stalled and not self._backlog_is_full(2):
             self._resume_reading()
 
     def _pause_reading(self) -> None:

@@ -24,6 +24,8 @@ class ReceiveArena(Protocol):
 
     def commit(self, reserved: memoryview, used: int, /) -> None: ...
 
+    def release_idle(self) -> None: ...
+
 
 Dispatch = Callable[[Connection, "memoryview | bytes"], None]
 
@@ -118,7 +120,8 @@ class Listener:
         self._sweep = self.loop.call_later(_SWEEP_S, self._look_at_all)
 
     def _look_at_all(self) -> None:
-        """One timer for all connections: requests past their time-out, connections past their idle time."""
+        """One timer for all connections: requests past their time-out, connections past their idle time, memory that
+        none of them needed lately."""
         now = self.loop.time()
         oldest = now - self._max_idle_s if self._max_idle_s > 0 else float("-inf")
         for connection in list(self.connections):
@@ -127,6 +130,7 @@ class Listener:
                     connection.close_when_answered()
             else:
                 connection.expire_overdue(now)
+        self.arena.release_idle()
         self._schedule_sweep()
 
     # -- shutdown --------------------------------------------------------------------------------------------------

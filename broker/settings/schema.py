@@ -336,8 +336,24 @@ class UploadSection(Section, frozen=True, kw_only=True):
         int, Key("upload.interval.ms", "Records are uploaded at the latest this long after their append.", least=10)
     ] = 30_000
     size_bytes: Annotated[
-        int, Key("upload.size.bytes", "An upload starts as soon as this much waits.", least=64 * KIB)
-    ] = 100 * MIB
+        int,
+        Key(
+            "upload.size.bytes",
+            "An upload starts as soon as this much waits; at most a quarter of `cache.tail.bytes` and a third of "
+            "`upload.backlog.max.bytes`. Larger uploads are fewer requests to the store and more memory.",
+            least=64 * KIB,
+        ),
+    ] = 32 * MIB
+    backlog_max_bytes: Annotated[
+        int,
+        Key(
+            "upload.backlog.max.bytes",
+            "Most bytes in memory that wait for their upload, while the store is slow or away; then producers are "
+            "slowed. As long as the store keeps up, `cache.tail.bytes` is what is used.",
+            least=4 * MIB,
+            long=True,
+        ),
+    ] = 384 * MIB
     stream_object_bytes: Annotated[
         int,
         Key(
@@ -370,20 +386,21 @@ class CacheSection(Section, frozen=True, kw_only=True):
         int,
         Key(
             "cache.tail.bytes",
-            "Newest records in memory, shared by writes, tail reads and uploads.",
+            "Newest records in memory, shared by writes, tail reads and uploads. Those that were uploaded are kept as "
+            "far as this allows; consumers that are further behind read objects. More of it gains no throughput.",
             least=8 * MIB,
             long=True,
         ),
-    ] = 512 * MIB
+    ] = 128 * MIB
     block_bytes: Annotated[
         int, Key("cache.block.bytes", "Blocks of objects in memory for catch-up reads.", least=1 * MIB, long=True)
-    ] = 256 * MIB
+    ] = 64 * MIB
     chunk_size_bytes: Annotated[
         int, Key("cache.chunk.bytes", "Size of one memory chunk that requests are received into.", least=1 * MIB)
-    ] = 8 * MIB
+    ] = 4 * MIB
     readahead_max_bytes: Annotated[
         int, Key("cache.readahead.max.bytes", "Most bytes read ahead for one catch-up reader.", least=64 * KIB)
-    ] = 32 * MIB
+    ] = 16 * MIB
 
 
 class StoreSection(Section, frozen=True, kw_only=True):

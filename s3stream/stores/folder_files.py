@@ -1,8 +1,9 @@
 """How the folder store writes: atomically, durably, and without leftovers. Synchronous, thread-safe.
 
 A put writes `<root>/.weir-tmp/<instance>/<n>`, syncs it, then renames it (or links it, if the key must be absent) and
-syncs the directories up to the root, also those that exist already: the one who made them may
-not have got so far. The instance's folder is locked while its process lives; at start those of the dead are removed.
+syncs the directories up to the root, also those that exist already: the one who made them may not have got so far.
+Large objects are written past the page cache (`direct_write.py`) where the file system allows it. The instance's
+folder is locked while its process lives; at start those of the dead are removed.
 """
 
 from __future__ import annotations
@@ -15,22 +16,27 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from s3stream.direct_write import IOV_MAX, DirectWriters, bypass_page_cache, can_bypass, pwritev_all
 from s3stream.durable_folder import make_folder_durable, sync_folder
 from s3stream.errors import AlreadyExists, Invalid, Retry
 from s3stream.stores.folder_reading import TEMPORARY_FOLDER, FolderReader, kinds
 
-_MAX_VECTORS = 1024
+_MIN_DIRECT_BYTES = 256 * 1024
+"""Smaller objects go through the page cache: the cut to size behind a direct write costs more than it saves them."""
 _PUT_ATTEMPTS = 20
 
 
 class FolderFiles(FolderReader):
-    """Files under `root`. Constructing it makes the folder and this instance's temporary folder."""
+    """Files under `root`. Constructing it makes the folder and this instance's temporary folder. `direct` False: writes
+    go through the page cache in any case."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, direct: bool = True) -> None:
         super().__init__(root)
+        self._past_page_cache = direct
         self._names = itertools.count()
         self._temporary: Path | None = None
         self._lock_descriptor = -1
+        self._direct: DirectWriters | None = None
         with kinds(str(self._root)):
             self._start()
 
@@ -42,7 +48,7 @@ class FolderFiles(FolderReader):
         temporary = self._temporary / str(next(self._names))
         with kinds(key, missing=Retry):
             try:
-                _write_durably(temporary, views)
+                _write_durably(temporary, views, self._direct)
                 self._publish(key, temporary, path, if_absent)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -66,6 +72,8 @@ class FolderFiles(FolderReader):
         """Remove the temporary folder and its lock."""
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
+            if self._direct is not None:
+                self._direct.close()
             os.close(self._lock_descriptor)
             self._temporary = None
 
@@ -83,6 +91,8 @@ class FolderFiles(FolderReader):
             self._lock_descriptor = os.open(temporary / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             fcntl.flock(self._lock_descriptor, fcntl.LOCK_EX)
             self._temporary = temporary
+            if self._past_page_cache and can_bypass(temporary):
+                self._direct = DirectWriters()
         finally:
             os.close(gate)
 
@@ -119,18 +129,21 @@ class FolderFiles(FolderReader):
         return folder
 
 
-def _write_durably(path: Path, views: Sequence[memoryview]) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+def _write_durably(path: Path, views: Sequence[memoryview], direct: DirectWriters | None) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
-        pending = list(views)
-        pending.reverse()
-        while pending:
-            chunk = pending[: -_MAX_VECTORS - 1 : -1]
-            written = os.writev(descriptor, chunk)
-            while pending and written >= len(pending[-1]):
-                written -= len(pending.pop())
-            if written:
-                pending[-1] = pending[-1][written:]
+        size = sum(view.nbytes for view in views)
+        if direct is not None and size >= _MIN_DIRECT_BYTES:
+            bypass_page_cache(descriptor)
+            with direct.borrow() as writer:
+                writer.write(descriptor, 0, views)
+            os.ftruncate(descriptor, size)  # the last block was written whole
+        else:
+            position = 0
+            for first in range(0, len(views), IOV_MAX):
+                part = list(views[first : first + IOV_MAX])
+                pwritev_all(descriptor, position, part)
+                position += sum(view.nbytes for view in part)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -1,6 +1,8 @@
 """A WAL device on a folder: one file per segment, one thread that does nothing but write and fdatasync.
 
-The I/O thread takes one write at a time from a queue, `pwritev` + `fdatasync`, and hands the completion to the loop. A
+The I/O thread takes one write at a time from a queue, `pwritev` + `fdatasync`, and hands the completion to the loop. It
+writes past the page cache (`direct_write.py`) where the file system allows it: nobody reads a segment before the next
+start. So a block that one group ends in is written again by the next one, with the same bytes in front of it. A
 second thread creates, reads and removes files, so that zeroing a new segment never stands in front of a group commit.
 New segments are written with zeros, since fdatasync of a merely allocated file also commits its extents, and appear
 under their name only when whole (temporary name, fsync, rename, fsync of the folder). Removed ones are kept as `.spare`
@@ -15,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import mmap
 import os
 import queue
 import re
@@ -26,16 +29,18 @@ from typing import Any, TypeVar
 
 from typing_extensions import Buffer
 
+from s3stream.direct_write import BLOCK_BYTES, IOV_MAX, DirectWriter, bypass_page_cache, can_bypass, pwritev_all
 from s3stream.durable_folder import make_folder_durable, sync_folder
 from s3stream.errors import Fatal, Invalid, Retry
 from s3stream.ports import Done
 
 T = TypeVar("T")
-_Job = tuple[asyncio.AbstractEventLoop, int, int, Sequence[Buffer], Done]
+_Job = tuple[asyncio.AbstractEventLoop, int, int, int, Sequence[Buffer], Done]
+"""Where to report, segment, descriptor, offset, bytes, and whom to tell."""
 
-_IOV_MAX = 1024
 _CHUNK = 1024 * 1024
 _SYNC_EVERY_CHUNKS = 4
+_MAX_GAP = 8
 _NAME = re.compile(r"(\d{16})\.wal")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -44,10 +49,12 @@ class FolderWalDevice:
     """`WalDevice` over `path`, which is created. Invalid when another process holds it or the size is unusable.
 
     Errors of the calls: Retry (no space for a new segment, nothing was applied), Fatal (any other error of the disk).
-    At most `max_spares` removed segments are kept for recycling.
+    At most `max_spares` removed segments are kept for recycling. `direct` False: through the page cache in any case.
     """
 
-    def __init__(self, path: str | os.PathLike[str], segment_size_bytes: int, max_spares: int = 2) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], segment_size_bytes: int, max_spares: int = 2, *, direct: bool = True
+    ) -> None:
         if segment_size_bytes < 65536 or segment_size_bytes % 4096:
             raise Invalid(f"a WAL segment is a multiple of 4096 bytes, at least 65536, not {segment_size_bytes}")
         self.segment_size_bytes = segment_size_bytes
@@ -56,12 +63,13 @@ class FolderWalDevice:
         make_folder_durable(self.path)
         self._lock = _lock(self.path)
         self._spares = self._clean()
+        self._direct = direct and can_bypass(self.path)
         self._hurry = True
         self._descriptors: dict[int, int] = {}
         self._closing = False
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._files = ThreadPoolExecutor(1, thread_name_prefix="wal-files")
-        self._io = threading.Thread(target=_write_for_ever, args=(self._jobs,), name="wal-io", daemon=True)
+        self._io = threading.Thread(target=_write_for_ever, args=(self._jobs, self._direct), name="wal-io", daemon=True)
         self._io.start()
 
     # -- the port
@@ -83,7 +91,7 @@ class FolderWalDevice:
         descriptor = self._descriptors.get(number)
         if descriptor is None or self._closing:
             raise Invalid(f"WAL segment {number} was not created by this device, or it is closed")
-        self._jobs.put((asyncio.get_running_loop(), descriptor, offset, buffers, done))
+        self._jobs.put((asyncio.get_running_loop(), number, descriptor, offset, buffers, done))
 
     async def close(self) -> None:
         """Wait for what is under way, close the files and let go of the folder."""
@@ -148,7 +156,10 @@ class FolderWalDevice:
                 raise
         self._hurry = False
         sync_folder(self.path)
-        self._descriptors[number] = os.open(final, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(final, os.O_RDWR | os.O_CLOEXEC)
+        self._descriptors[number] = descriptor
+        if self._direct:
+            bypass_page_cache(descriptor)
 
     def _recycle(self, final: Path) -> bool:
         while self._spares:
@@ -164,17 +175,19 @@ class FolderWalDevice:
         try:
             os.posix_fallocate(descriptor, 0, self.segment_size_bytes)
             if not self._hurry:
+                if self._direct:
+                    bypass_page_cache(descriptor)
                 self._zero(descriptor)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
     def _zero(self, descriptor: int) -> None:
-        zeros = bytes(_CHUNK)
+        zeros = memoryview(mmap.mmap(-1, _CHUNK))  # at a page boundary, as direct writes need it
         for index, offset in enumerate(range(0, self.segment_size_bytes, _CHUNK), 1):
             if self._closing:
                 raise Retry("the WAL folder is being closed")
-            _write_all(descriptor, offset, [memoryview(zeros)[: self.segment_size_bytes - offset]])
+            pwritev_all(descriptor, offset, [zeros[: self.segment_size_bytes - offset]])
             if index % _SYNC_EVERY_CHUNKS == 0:
                 os.fdatasync(descriptor)  # in small pieces: one large sync would hold up those of the groups
 
@@ -194,13 +207,51 @@ class FolderWalDevice:
                 segment.unlink()
 
 
-def _write_for_ever(jobs: queue.SimpleQueue[_Job | None]) -> None:
+class _CachedWriter:
+    """Writes through the page cache."""
+
+    def write(self, number: int, descriptor: int, offset: int, buffers: Sequence[Buffer]) -> None:
+        for first in range(0, len(buffers), IOV_MAX):
+            part = [memoryview(buffer) for buffer in buffers[first : first + IOV_MAX]]
+            pwritev_all(descriptor, offset, part)
+            offset += sum(view.nbytes for view in part)
+
+    def close(self) -> None: ...
+
+
+class _DirectSegmentWriter:
+    """Writes past the page cache. Remembers the last block that was begun: the next group goes on in it."""
+
+    def __init__(self) -> None:
+        self._writer = DirectWriter()
+        self._number = -1
+        self._end = 0
+        self._begun = b""
+
+    def write(self, number: int, descriptor: int, offset: int, buffers: Sequence[Buffer]) -> None:
+        # A group begins at a multiple of 8, up to 7 bytes behind the one before.
+        gap = offset - self._end
+        if number == self._number and 0 <= gap < _MAX_GAP and len(self._begun) + gap < BLOCK_BYTES:
+            head = self._begun + bytes(gap)
+        else:
+            head = self._writer.read_head(descriptor, offset)
+        self._number = -1  # after an error nothing is known
+        self._begun = self._writer.write(descriptor, offset, buffers, head)
+        self._end = offset + sum(memoryview(buffer).nbytes for buffer in buffers)
+        self._number = number
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _write_for_ever(jobs: queue.SimpleQueue[_Job | None], direct: bool) -> None:
     """The I/O thread. Keeps no buffer while it waits: they are views of arena chunks."""
+    writer = _DirectSegmentWriter() if direct else _CachedWriter()
     while (job := jobs.get()) is not None:
-        loop, descriptor, offset, buffers, done = job
+        loop, number, descriptor, offset, buffers, done = job
         error: Fatal | None = None
         try:
-            _write_all(descriptor, offset, buffers)
+            writer.write(number, descriptor, offset, buffers)
             os.fdatasync(descriptor)
         except OSError as reason:
             error = Fatal(f"the WAL could not be written and synced: {reason}")
@@ -208,32 +259,9 @@ def _write_for_ever(jobs: queue.SimpleQueue[_Job | None]) -> None:
         try:
             loop.call_soon_threadsafe(done, error)
         except RuntimeError:
-            return  # the loop was closed without closing the device: nobody is left to tell
+            break  # the loop was closed without closing the device: nobody is left to tell
         del loop, done
-
-
-def _write_all(descriptor: int, offset: int, buffers: Sequence[Buffer]) -> None:
-    """`pwritev` all of `buffers`, however little the system takes at once."""
-    for first in range(0, len(buffers), _IOV_MAX):
-        part = [memoryview(buffer) for buffer in buffers[first : first + _IOV_MAX]]
-        left = sum(view.nbytes for view in part)
-        while left:
-            written = os.pwritev(descriptor, part, offset)
-            if written <= 0:
-                raise OSError(errno.EIO, "a write of the WAL made no progress")
-            offset += written
-            left -= written
-            if left:
-                part = _behind(part, written)
-
-
-def _behind(part: list[memoryview], written: int) -> list[memoryview]:
-    """What is left of `part` after its first `written` bytes."""
-    for index, view in enumerate(part):
-        if written < view.nbytes:
-            return [view[written:], *part[index + 1 :]]
-        written -= view.nbytes
-    return []
+    writer.close()
 
 
 def _lock(path: Path) -> int:

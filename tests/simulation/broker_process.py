@@ -46,7 +46,10 @@ def broker_settings(world: World) -> Settings:
         "cache.readahead.max.bytes": rng.choice((64 * KIB, 1 * MIB)),
         "max.incremental.fetch.session.cache.slots": rng.choice((1, 1_000)),
     }
-    settings = settings_of({**drawn, **world.settings.broker})
+    chosen = {**drawn, **world.settings.broker}
+    # Producers are to feel a store that is away: three quarters of the tail cache may wait for it.
+    chosen.setdefault("upload.backlog.max.bytes", int(str(chosen["cache.tail.bytes"])) * 3 // 4)
+    settings = settings_of(chosen)
     segment_size_bytes = world.settings.segment_size_bytes
     capacity_bytes = rng.choice((4 * segment_size_bytes, settings.wal.capacity_bytes))
     wal = replace(settings.wal, segment_size_bytes=segment_size_bytes, capacity_bytes=capacity_bytes)

@@ -225,6 +225,23 @@ def test_without_memory_the_reading_stops_and_goes_on_when_there_is_some() -> No
     assert [bytes(received) for received in listener.frames] == [whole[4:]]
 
 
+def test_few_large_frames_that_are_held_back_stop_the_reading() -> None:
+    connection, listener, transport, _loop = connect(1 << 16)
+    listener.limit = 1 << 20
+    listener.hold_on = b"first"
+    feed(connection, frame(0, b"first"), [])
+    body = b"x" * (300 << 10)
+    for _ in range(3):
+        feed(connection, frame(0, body), [])
+    assert transport.reading
+    feed(connection, frame(0, body), [])
+    assert not transport.reading
+    assert len(listener.frames) == 1
+    connection.release()
+    assert transport.reading
+    assert len(listener.frames) == 5
+
+
 def test_nothing_is_handled_while_the_client_does_not_read_its_answers() -> None:
     connection, listener, _transport, _loop = connect()
     connection.pause_writing()

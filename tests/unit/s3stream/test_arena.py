@@ -213,3 +213,21 @@ def test_no_live_view_ever_changes(steps: list[tuple[str, int]]) -> None:
     live.clear()
     # Nothing but the current chunk is in use.
     assert arena.in_use_bytes <= CHUNK
+
+
+def test_chunks_that_nobody_needed_go_back_by_and_by_those_in_turn_stay() -> None:
+    arena = Arena(CHUNK, 8 * CHUNK)
+    held = [arena.allocate(CHUNK) for _ in range(8)]
+    held.clear()
+    arena.release_idle()
+    assert arena.spare_bytes == 7 * CHUNK  # the current one counts as in use; they were free for no whole turn yet
+    held = [arena.allocate(CHUNK) for _ in range(5)]
+    held.clear()
+    arena.release_idle()  # all but three were needed since
+    assert arena.spare_bytes == 5 * CHUNK
+    left = []
+    for _ in range(5):
+        arena.release_idle()
+        left.append(arena.spare_bytes // CHUNK)
+    assert left == [2, 1, 0, 0, 0]
+    assert len(arena.allocate(CHUNK)) == CHUNK

@@ -146,7 +146,7 @@ def test_backoff_doubles_is_jittered_bounded_and_respects_what_was_asked() -> No
         {"upload_size_bytes": 0},
         {"upload_max_bytes": 1},
         {"tail_max_bytes": 1},
-        {"tail_cache_bytes": 1},
+        {"tail_cache_bytes": 0},
         {"cluster_id": "a/b"},
     ],
 )

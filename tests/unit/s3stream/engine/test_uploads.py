@@ -305,6 +305,50 @@ async def test_back_pressure_makes_an_upload_hurry() -> None:
     await world.close()
 
 
+async def test_what_waits_for_the_disk_is_bounded_and_hurries_no_upload() -> None:
+    world = World(dataclasses.replace(SETTINGS, pending_max_bytes=10 * KIB))
+    await world.start()
+    (stream,) = await world.create(1)
+    assert world.engine.admit(20 * KIB)  # above the bound, but nothing else waits
+    for _ in range(10):
+        assert world.engine.admit(1000)
+        append(stream, 1, 0, 1000)
+    assert not world.engine.admit(1000)
+    relieved = asyncio.Event()
+    world.engine.when_relieved(relieved.set)
+    await asyncio.wait_for(relieved.wait(), 5)
+    assert stream.durable_end == 10
+    assert world.engine.admit(1000)
+    assert stream.uploaded_end == 0
+    await world.close()
+
+
+async def test_the_tail_grows_beyond_its_cache_only_while_the_store_is_away() -> None:
+    world = World(dataclasses.replace(SETTINGS, tail_cache_bytes=20 * KIB))
+    world.store = PuttingStore(world.store)
+    await world.start()
+    (stream,) = await world.create(1)
+    down = True
+
+    async def outage(number: int, key: str, body: Any) -> None:
+        if down:
+            raise Retry("no answer")
+
+    world.store.before = outage
+    for _ in range(100):
+        await append_durably(stream, 1, 0, KIB)
+    assert world.engine.tail.held(stream.stream_id) == (0, 100)
+    assert world.engine.tail.unuploaded_bytes > 100 * 1000
+    down = False
+    await world.engine.flush()
+    assert world.engine.tail.unuploaded_bytes == 0
+    assert 0 < world.engine.tail.size_bytes <= 20 * KIB
+    held = world.engine.tail.held(stream.stream_id)
+    assert held is not None
+    assert held[1] == 100
+    await world.close()
+
+
 async def test_uploads_come_by_size_and_by_age_on_their_own() -> None:
     world = World(dataclasses.replace(SETTINGS, upload_interval_ms=100))
     await world.start()

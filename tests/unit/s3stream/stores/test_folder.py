@@ -56,7 +56,7 @@ def test_put_is_durable_before_it_is_visible(tmp_path: Path, monkeypatch: pytest
     files.close()
 
 
-@pytest.mark.parametrize("call", ["writev", "link"])
+@pytest.mark.parametrize("call", ["pwritev", "link"])
 def test_full_disk_is_retry_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     files = FolderFiles(tmp_path)
     with monkeypatch.context() as patch:
@@ -173,3 +173,16 @@ async def test_closed_store_refuses(tmp_path: Path) -> None:
     await store.close()
     with pytest.raises(Invalid):
         await store.put("key", [b"x"])
+
+
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("size", [1, 256 * 1024 - 1, 256 * 1024, 3 * 1024 * 1024 + 17])
+def test_any_size_comes_back_whole(tmp_path: Path, size: int, direct: bool) -> None:
+    files = FolderFiles(tmp_path, direct=direct)
+    body = os.urandom(size)
+    views = [memoryview(body)[at : at + 100_003] for at in range(0, size, 100_003)]
+    files.put("key", views, True)
+    assert (tmp_path / "key").read_bytes() == body
+    assert bytes(files.get("key", 0, None)) == body
+    assert bytes(files.get("key", size // 2, size)) == body[size // 2 :]
+    files.close()
