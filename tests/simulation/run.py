@@ -54,6 +54,7 @@ def run_scenario(
         failure = traceback.format_exc()
     finally:
         logging.disable(logging_was_off)
+    world.rare_paths.collect()
     result = RunResult(
         scenario=scenario.name,
         seed=seed,
