@@ -112,7 +112,7 @@ class StreamEngine:
         )
         self._commits = asyncio.Lock()
         self._trims = Trimmer(meta, self.tail, clock, self._commits, self._lose_stream)
-        self.garbage = GarbageDuty(meta, store, clock, settings, metrics)
+        self.garbage = GarbageDuty(meta, store, clock, settings, metrics, self._uploading)
         self.retention = (
             RetentionDuty(self._owned, retention_policy, meta, self.tail, clock, metrics) if retention_policy else None
         )
@@ -150,6 +150,9 @@ class StreamEngine:
     def stream(self, stream_id: int) -> Stream | None:
         """The stream if this engine has it open."""
         return self._streams.get(stream_id)
+
+    def _uploading(self) -> Sequence[int]:
+        return () if self._uploader is None else self._uploader.object_ids
 
     def _owned(self) -> list[Stream]:
         return list(self._streams.values())

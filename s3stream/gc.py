@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from s3stream.errors import Invalid, OutcomeUnknown, Retry
 from s3stream.meta.rows import DoomedObject
@@ -25,10 +25,17 @@ class GarbageDuty:
     """Works through what is due in batches; a failure waits for the next round."""
 
     def __init__(
-        self, meta: MetaStore, store: ObjectStore, clock: Clock, settings: EngineSettings, metrics: EngineMetrics
+        self,
+        meta: MetaStore,
+        store: ObjectStore,
+        clock: Clock,
+        settings: EngineSettings,
+        metrics: EngineMetrics,
+        in_use: Callable[[], Sequence[int]],
     ) -> None:
+        """`in_use`: the objects that this broker is uploading now."""
         self._meta, self._store, self._clock = meta, store, clock
-        self._settings, self._metrics = settings, metrics
+        self._settings, self._metrics, self._in_use = settings, metrics, in_use
 
     async def run(self) -> None:
         """For ever."""
@@ -44,7 +51,7 @@ class GarbageDuty:
     async def run_once(self) -> int:
         """Remove everything that is due now; the number of objects."""
         limit = self._settings.gc_batch
-        while len(await self._meta.drop_expired_prepared(self._clock.now_ms(), limit)) == limit:
+        while len(await self._meta.drop_expired_prepared(self._clock.now_ms(), limit, self._in_use())) == limit:
             pass
         removed = 0
         while True:

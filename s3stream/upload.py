@@ -74,6 +74,8 @@ class Uploader:
         self._timer: asyncio.TimerHandle | None = None
         self._flushes: list[tuple[dict[int, int], asyncio.Future[None]]] = []
         self._stopped: BaseException | None = None
+        self.object_ids: list[int] = []
+        """The objects of the upload that is under way."""
 
     # ---- when -------------------------------------------------------------------------------------------------
 
@@ -195,6 +197,12 @@ class Uploader:
 
     async def _upload(self, plan: UploadPlan, streams: dict[int, Stream]) -> bool:
         """Carry a plan out; whether anything was settled by it."""
+        try:
+            return await self._put_and_commit(plan, streams)
+        finally:
+            self.object_ids = []
+
+    async def _put_and_commit(self, plan: UploadPlan, streams: dict[int, Stream]) -> bool:
         loop = asyncio.get_running_loop()
         began = loop.time()
         while True:
@@ -224,7 +232,7 @@ class Uploader:
                     self._appends.postpone(streams[run.stream_id])
 
     async def _build_and_put(self, plan: UploadPlan, streams: dict[int, Stream]) -> list[UploadObject]:
-        object_ids = await self._prepare(len(plan.objects))
+        self.object_ids = object_ids = await self._prepare(len(plan.objects))
         work = [
             self._supervisor.spawn(f"upload of object {object_id}", self._put_one(planned, streams, object_id))
             for planned, object_id in zip(plan.objects, object_ids, strict=True)

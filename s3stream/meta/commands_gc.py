@@ -13,15 +13,16 @@ from s3stream.meta.rows import DoomedObject, MetaCounts, ObjectState
 from s3stream.ports import Tx
 
 
-async def drop_expired_prepared(tx: Tx, now_ms: int, limit: int) -> list[int]:
-    """Destroy objects that were prepared and not committed in time; their ids, at most `limit`, oldest first."""
+async def drop_expired_prepared(tx: Tx, now_ms: int, limit: int, in_use: Sequence[int] = ()) -> list[int]:
+    """Destroy objects that were prepared and not committed in time; their ids, at most `limit`, oldest first. Those
+    `in_use` are on their way still, however late: what is put under an id that is forgotten would be an orphan."""
     rows = await tx.fetch(
         "SELECT object_id FROM object WHERE state = 0 AND expires_ms <= $1 ORDER BY expires_ms, object_id LIMIT $2"
         + locking(tx),
         now_ms,
-        limit,
+        limit + len(in_use),
     )
-    object_ids = sorted(row[0] for row in rows)
+    object_ids = sorted([row[0] for row in rows if row[0] not in in_use][:limit])
     await execute_in(
         tx,
         "UPDATE object SET state = $1, destroyed_ms = $2 WHERE object_id IN ({ids})",

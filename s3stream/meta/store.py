@@ -92,8 +92,8 @@ class MetaStore:
     async def retention_candidates(self, limits: Sequence[RetentionLimit]) -> list[tuple[int, int]]:
         return await self.db.transact(retention.retention_candidates, limits)
 
-    async def drop_expired_prepared(self, now_ms: int, limit: int) -> list[int]:
-        return await self.db.transact(gc.drop_expired_prepared, now_ms, limit)
+    async def drop_expired_prepared(self, now_ms: int, limit: int, in_use: Sequence[int] = ()) -> list[int]:
+        return await self.db.transact(gc.drop_expired_prepared, now_ms, limit, in_use)
 
     async def destroyed_objects(self, before_ms: int, limit: int) -> list[DoomedObject]:
         return await self.db.transact(gc.destroyed_objects, before_ms, limit)

@@ -143,8 +143,9 @@ async def test_an_expired_object_cannot_be_committed(world: World) -> None:
 async def test_expiry_is_bounded_and_oldest_first(world: World) -> None:
     object_ids = await world.prepare(5)
     late = world.now_ms + 9_000_000
-    assert await world.meta.drop_expired_prepared(late, 3) == object_ids[:3]
-    assert await world.meta.drop_expired_prepared(late, 3) == object_ids[3:]
+    assert await world.meta.drop_expired_prepared(late, 3, object_ids[1:2]) == [*object_ids[:1], *object_ids[2:4]]
+    assert await world.meta.drop_expired_prepared(late, 3, object_ids[1:2]) == object_ids[4:]
+    assert await world.meta.drop_expired_prepared(late, 3) == object_ids[1:2]
 
 
 async def test_the_life_of_a_destroyed_object(world: World) -> None:

@@ -168,6 +168,23 @@ async def test_an_upload_that_comes_after_its_ids_expired_starts_over(world: Wor
     assert [info.key async for page in world.store.list("") for info in page] == keys[1:]
 
 
+async def test_what_is_on_its_way_does_not_expire_however_late_it_comes(world: World) -> None:
+    """Under an id that is forgotten it would stay in the bucket for ever."""
+    await filled(world, 1, 5)
+    abandoned = (await world.meta.prepare_objects(1, world.engine.broker_epoch, 1, world.clock.now_ms(), 1))[0]
+
+    async def expire(number: int, key: str, body: Any) -> None:
+        world.clock.at_ms += 2 * world.settings.prepare_ttl_ms
+        assert await world.engine.garbage.run_once() == 1
+
+    world.store.before = expire
+    await world.engine.flush()
+    keys = [key for key, _ in world.store.puts]
+    assert len(keys) == 1
+    assert [info.key async for page in world.store.list("") for info in page] == keys
+    assert abandoned not in {row.object_id for row in await world.meta.range_rows(1, 0, 9)}
+
+
 async def test_a_fenced_broker_stops_acknowledging(world: World) -> None:
     stream, _ = await filled(world, 1, 5)
     await world.meta.register_broker(1, "somebody else", 0)
