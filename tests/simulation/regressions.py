@@ -38,4 +38,10 @@ REGRESSIONS: tuple[Regression, ...] = (
         60.0,
         "a start that lost power between opening its logs and making them durable left an epoch ahead of the log",
     ),
+    Regression(
+        "storm",
+        9028,
+        60.0,
+        "the clock jumped, the id of an upload on its way expired and was forgotten, its object stayed for ever",
+    ),
 )
