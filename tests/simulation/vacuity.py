@@ -29,7 +29,6 @@ EVERYWHERE = {
     "rare: retention trim": "retention",
     "rare: object deleted": "garbage collected",
     "rare: run dead at its commit": "deleted or trimmed while it was uploaded",
-    "rare: fetch session evicted": "more fetch sessions than slots",
     "met: duplicate answered": "the same batch twice, both acknowledged",
     "met: batch without acknowledgement": "acks=0",
     "met: stale commit refused": "a commit of a member whose generation is over",
