@@ -27,6 +27,7 @@ class Reader:
         self.partitions = partitions
         self.positions = dict.fromkeys(range(partitions), 0)
         self.records_read = 0
+        self._refused = 0  # positions so far
         self._lost: list[int] = []  # partitions whose position was refused: it is below the start or above the end
 
     async def tail(self, until_s: float) -> None:
@@ -79,8 +80,10 @@ class Reader:
                 end = await self._patiently(self.bounds, partition, LATEST)
             self.positions = {partition: start}
             while True:
+                refused = self._refused
                 await self._patiently(self._fetch_finally)
-                if self.positions[partition] >= end:
+                # Retention may pass the start between the question for it and the read.
+                if self.positions[partition] >= end and self._refused == refused:
                     break
 
     async def _patiently(self, call: Any, *args: Any) -> Any:
@@ -133,6 +136,7 @@ class Reader:
         read.high_watermark, read.log_start = int(part.high_watermark), int(part.log_start_offset)
         if int(part.error_code) == outcomes.OFFSET_OUT_OF_RANGE:
             self._lost.append(read.partition.index)
+            self._refused += 1
         if outcome is Outcome.OK:
             # The first batch may begin before the offset asked for.
             read.records = tuple(
