@@ -76,6 +76,11 @@ class BatchIndex:
     def batch(self, number: int) -> memoryview:
         return self.payload[self.positions[number] : self.positions[number + 1]]
 
+    def own(self) -> None:
+        """Keep nothing alive but the batches themselves: a payload that is part of something larger is copied."""
+        if self.payload.obj is not None and self.payload.nbytes < memoryview(self.payload.obj).nbytes:
+            self.payload = memoryview(bytes(self.payload))
+
     def __len__(self) -> int:
         return len(self.ends)
 

@@ -5,6 +5,9 @@ first batch, or seeks into it): the many small fetches of one scan enter a block
 through probation and the blocks that several consumers share stay. What falls out of the protected segment gets one
 more round in probation.
 
+Blocks that came in one GET share its memory, which is free when the last of them goes: probation is first in, first
+out, so they go together, and a block that is promoted takes its batches along as a copy.
+
 Keys are (object_id, position): objects never change, so there is nothing to invalidate. Blocks of deleted objects are
 not reachable any more and age out.
 """
@@ -73,7 +76,6 @@ class BlockCache:
             self._promote(key, block)
         elif entering:
             block.entered = True
-            self._probation.move_to_end(key)
         return block
 
     def put(self, key: BlockKey, block: CachedBlock) -> None:
@@ -92,6 +94,7 @@ class BlockCache:
 
     def _promote(self, key: BlockKey, block: CachedBlock) -> None:
         del self._probation[key]
+        block.batches.own()
         self._protected[key] = block
         self._protected_bytes += block.cost_bytes
         while self._protected_bytes > self._protected_max_bytes and len(self._protected) > 1:

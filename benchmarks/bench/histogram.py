@@ -6,9 +6,11 @@ added and no quantile is below the truth. Pure.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterable, Mapping
 
+from benchmarks.bench.errors import BenchError
 from benchmarks.bench.result import Latency
 
 Counts = dict[int, int]
@@ -57,6 +59,12 @@ def quantiles(counts: Mapping[int, int], wanted: Iterable[float]) -> list[int]:
             seen += counts[values[position]]
         out.append(values[position] if position >= 0 else 0)
     return out
+
+
+def require() -> None:
+    """BenchError unless what `encode` needs is installed: to be known before a run, not at its end."""
+    if importlib.util.find_spec("hdrh") is None:
+        raise BenchError('hdrhistogram is not installed: pip install "weir[bench]"')
 
 
 def encode(counts: Mapping[int, int]) -> str:

@@ -1,4 +1,5 @@
-"""What the client processes tell the process that conducts the run, once a second, and what it tells them."""
+"""What the client processes tell the process that conducts the run, once a second or more often, and what it tells
+them."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tick(msgspec.Struct, kw_only=True):
-    """One second of one client process. `at` counts seconds from the measured start; negative: warm-up."""
+    """One second of one client process, or a part of one. `at` counts seconds from the measured start; negative: warm-up."""
 
     worker: int
     kind: str
@@ -60,7 +61,7 @@ class Ready(msgspec.Struct, tag=True, kw_only=True):
 
 
 class Second(msgspec.Struct, tag=True, kw_only=True):
-    """One or more seconds' figures."""
+    """The figures of one tick."""
 
     tick: Tick
 
@@ -80,6 +81,8 @@ class Done(msgspec.Struct, tag=True, kw_only=True):
 
 
 Message = Ready | Second | Failed | Done
+_NS = 1_000_000_000
+_BACKLOG_TICK_NS = _NS // 10  # how exactly is known when the readers have caught up
 _THREADS_WATCHED = 64
 _decoder = msgspec.msgpack.Decoder(Message)
 _encoder = msgspec.msgpack.Encoder()
@@ -112,7 +115,8 @@ def thread_cpu() -> dict[str, float]:
 
 
 class Collector:
-    """Gathers one process's figures and sends them at the end of each second. The clock is the monotonic one, in ns."""
+    """Gathers one process's figures and sends them at the end of each second, with a backlog ten times in each. The
+    clock is the monotonic one, in ns."""
 
     def __init__(self, job: Job, pipe: Any, start_ns: int) -> None:
         self._job = job
@@ -120,14 +124,16 @@ class Collector:
         self._start_ns = start_ns
         self._cpu_s = time.process_time()
         self._threads = thread_cpu()
-        self.tick = Tick(worker=job.number, kind=job.kind, at=self._second(time.monotonic_ns()))
-        self.next_ns = start_ns + (self.tick.at + 1) * 1_000_000_000
+        self._period_ns = _BACKLOG_TICK_NS if job.workload.backlog.bytes else _NS
+        self._begin(time.monotonic_ns())
 
-    def _second(self, now_ns: int) -> int:
-        return (now_ns - self._start_ns) // 1_000_000_000
+    def _begin(self, now_ns: int) -> None:
+        passed_ns = now_ns - self._start_ns
+        self.tick = Tick(worker=self._job.number, kind=self._job.kind, at=passed_ns // _NS)
+        self.next_ns = self._start_ns + (passed_ns // self._period_ns + 1) * self._period_ns
 
     def flush(self, now_ns: int) -> None:
-        """Send what there is and begin the second of `now_ns`: once that has reached `next_ns`, and at the end."""
+        """Send what there is and begin the tick of `now_ns`: once that has reached `next_ns`, and at the end."""
         cpu_s = time.process_time()
         self.tick.cpu_s, self._cpu_s = cpu_s - self._cpu_s, cpu_s
         threads = thread_cpu()
@@ -136,5 +142,4 @@ class Collector:
         )
         self._threads = threads
         send(self._pipe, Second(tick=self.tick))
-        self.tick = Tick(worker=self._job.number, kind=self._job.kind, at=self._second(now_ns))
-        self.next_ns = self._start_ns + (self.tick.at + 1) * 1_000_000_000
+        self._begin(now_ns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 
-from benchmarks.bench import environment
+from benchmarks.bench import environment, histogram
 from benchmarks.bench.clients import client_cores, jobs
 from benchmarks.bench.conductor import Conductor, Progress
 from benchmarks.bench.errors import BenchError
@@ -17,7 +17,8 @@ from benchmarks.bench.workload import Workload
 
 
 def check(workload: Workload) -> None:
-    """BenchError with the key of what cannot be run."""
+    """BenchError with the key of what cannot be run, or with what is not installed."""
+    histogram.require()
     load, readers = workload.load, workload.readers
     wrong = [
         ("duration_s", workload.duration_s >= 1, "at least 1"),

@@ -93,15 +93,20 @@ def read_any(path: Path) -> Result | Table:
     return table
 
 
+_LEAST_COMMITS = 100
+"""Fewer say nothing about latency, least of all of their p99."""
+
+
 def figures_of(found: Result) -> dict[str, float]:
     """The figures of one run by which brokers are compared."""
     out = {"mb_per_s": found.bytes_per_s / 1e6, "records_per_s": found.records_per_s}
     if found.workload.readers.groups and found.catch_up is None:
         out["read_mb_per_s"] = found.read_bytes_per_s / 1e6
-    for name, latency in (("ack", found.ack), ("end_to_end", found.end_to_end), ("commit", found.commit)):
+    commit = found.commit if found.commits >= _LEAST_COMMITS else None
+    for name, latency in (("ack", found.ack), ("end_to_end", found.end_to_end), ("commit", commit)):
         if latency is not None:
             out |= {f"{name}_p50_ms": latency.p50, f"{name}_p99_ms": latency.p99, f"{name}_p999_ms": latency.p999}
-    if found.commits:
+    if found.commits >= _LEAST_COMMITS:
         out["commits_per_s"] = found.commits / found.seconds
     if found.server is not None:
         if found.server.cpu_s_per_gb is not None:

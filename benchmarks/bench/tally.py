@@ -25,13 +25,18 @@ class Second:
     read_bytes: int = 0
     commits: int = 0
     cpu_s: float = 0.0
-    busiest_thread_s: float = 0.0
+    busiest_by_worker: dict[int, float] = field(default_factory=dict)
     late_ms: float = 0.0
     own_late_ms: float = 0.0
     ack: Counts = field(default_factory=dict)
     end_to_end: Counts = field(default_factory=dict)
     commit: Counts = field(default_factory=dict)
     read_by_group: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def busiest_thread_s(self) -> float:
+        """CPU of the busiest thread of any process."""
+        return max(self.busiest_by_worker.values(), default=0.0)
 
 
 class Tally:
@@ -56,7 +61,8 @@ class Tally:
         second.read_bytes += tick.read_bytes
         second.commits += tick.commits
         second.cpu_s += tick.cpu_s
-        second.busiest_thread_s = max(second.busiest_thread_s, tick.busiest_thread_s)
+        busiest = second.busiest_by_worker
+        busiest[tick.worker] = busiest.get(tick.worker, 0.0) + tick.busiest_thread_s
         second.late_ms = max(second.late_ms, tick.late_ms)
         second.own_late_ms = max(second.own_late_ms, tick.own_late_ms)
         add(second.ack, tick.ack)

@@ -36,14 +36,7 @@ class FolderReader:
                 size = status.st_size
                 check_range_within(key, start, end, size)
                 length = (size if end is None else end) - start
-                content = memoryview(bytearray(length))
-                filled = 0
-                while filled < length:
-                    count = os.preadv(descriptor, [content[filled:]], start + filled)
-                    if count == 0:
-                        raise Retry(f"{key}: {filled} of {length} bytes came")
-                    filled += count
-                return content.toreadonly()
+                return memoryview(_read(descriptor, key, start, length))
             finally:
                 os.close(descriptor)
 
@@ -79,6 +72,16 @@ class FolderReader:
         except FileNotFoundError:
             return []
         return sorted(name for name in names if at or name != f"{TEMPORARY_FOLDER}/")
+
+
+def _read(descriptor: int, key: str, start: int, length: int) -> bytes:
+    content = os.pread(descriptor, length, start)  # one pass over fresh memory: a bytearray would be zeroed first
+    while len(content) < length:
+        piece = os.pread(descriptor, length - len(content), start + len(content))
+        if not piece:
+            raise Retry(f"{key}: {len(content)} of {length} bytes came")
+        content += piece
+    return content
 
 
 @contextmanager

@@ -111,13 +111,21 @@ def test_the_load_is_divided_once() -> None:
 
 
 def test_what_limits_a_run() -> None:
-    lazy = [Second(acked=100, cpu_s=0.5, busiest_thread_s=0.3)] * 3
+    lazy = [Second(acked=100, cpu_s=0.5, busiest_by_worker={0: 0.3})] * 3
     assert limited_by(lazy, 300, 1) == "rate"
     assert limited_by(lazy, 400, 1) == "broker"
     assert limited_by(lazy, 0, 1) == "broker"
-    assert limited_by([Second(acked=100, cpu_s=1.2, busiest_thread_s=0.95)] * 3, 400, 2) == "client"
+    assert limited_by([Second(acked=100, cpu_s=1.2, busiest_by_worker={0: 0.95})] * 3, 400, 2) == "client"
     assert limited_by([Second(acked=100, own_late_ms=500.0)] * 3, 400, 2) == "client"
-    assert limited_by([Second(acked=100, cpu_s=0.95, busiest_thread_s=0.5)] * 3, 0, 1) == "client"
+    assert limited_by([Second(acked=100, cpu_s=0.95, busiest_by_worker={0: 0.5})] * 3, 0, 1) == "client"
+
+
+def test_parts_of_a_second_add_up_by_process() -> None:
+    tally = Tally(100, 1)
+    for worker, busy_s in ((0, 0.4), (1, 0.7), (0, 0.5)):
+        tally.add(Tick(worker=worker, kind="read", at=3, read=5, read_by_group={0: 5}, busiest_thread_s=busy_s))
+    assert tally.seconds[3].busiest_thread_s == pytest.approx(0.9)
+    assert tally.seconds[3].read == tally.read_by_slowest == 15
 
 
 def test_lag_is_of_the_slowest_group() -> None:

@@ -39,6 +39,30 @@ def test_a_scan_does_not_evict_blocks_that_two_readers_entered() -> None:
     assert cache.bytes_used <= 20_000
 
 
+def test_a_promoted_block_does_not_keep_what_it_came_with_alive() -> None:
+    batch = bytes(make_batch(0, 1, 0, 1000))
+    fetched = bytes(100) + batch + bytes(100_000)
+    cache, key = BlockCache(20_000, EngineMetrics()), BlockKey(1, 0)
+    cache.put(key, CachedBlock(BatchIndex(memoryview(fetched)[100 : 100 + len(batch)]), None))
+    for entered in (fetched, fetched, batch):  # by nobody, by one reader, by two
+        block = cache.get(key, entering=False)
+        assert block is not None
+        assert block.batches.payload.obj == entered
+        assert bytes(block.batches.batch(0)) == batch
+        cache.get(key, entering=True)
+
+
+def test_blocks_leave_in_the_order_in_which_they_came() -> None:
+    cache = BlockCache(6_000, EngineMetrics())
+    for number in range(4):
+        cache.put(BlockKey(1, number), _block())
+        cache.get(BlockKey(1, 0), entering=False)
+    cache.get(BlockKey(1, 0), entering=True)  # its neighbours in the GET go with it: nothing keeps their memory
+    for number in range(4, 6):
+        cache.put(BlockKey(1, number), _block())
+    assert [key.position for key in cache._probation] == [2, 3, 4, 5][-len(cache) :]
+
+
 def test_a_block_evicted_unread_halves_its_readers_window() -> None:
     metrics = EngineMetrics()
     cache = BlockCache(3_000, metrics)
