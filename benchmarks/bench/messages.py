@@ -32,8 +32,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tick(msgspec.Struct, kw_only=True):
-    """One second of one client process, or a part of one. `at` counts seconds from the measured start, negative ones are
-    of the warm-up."""
+    """One second of one client process, or a part of one. `at` counts seconds from the measured start,
+    negative ones are of the warm-up."""
 
     worker: int
     kind: str
