@@ -15,7 +15,6 @@ from functools import cache
 from typing import Any, Final, Literal
 
 from kio.index import load_request_schema, load_response_schema
-from kio.schema.index import api_key_map, schema_name_map
 
 from protocol.apis import SERVED
 from protocol.errors import UnsupportedVersion
@@ -62,13 +61,10 @@ class Field:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Message:
-    """One struct of one version. `path` leads to it from the top of its message, by field names."""
+    """One struct of one version."""
 
-    api_key: int
-    side: Side
     entity: type[Any]
     flexible: bool
-    path: tuple[str, ...]
     fields: tuple[Field, ...]
 
     @property
@@ -87,55 +83,74 @@ def load(api_key: int, version: int, side: Side) -> Message:
     if api is None or not api.serves(version):
         raise UnsupportedVersion(f"served API and version expected, got API {api_key} version {version}")
     entity = (load_request_schema if side == "request" else load_response_schema)(api_key, version)
-    return _message(api_key, side, entity, ())
+    return _message(entity)
+
+
+def has_field_in_any_version(entity: type[Any], name: str) -> bool:
+    """Whether the struct of this class, of whatever version, has the field in some served version."""
+    key = _key(entity)
+    return name in RETIRED_FIELDS.get(key, ()) or name in _newest_names(key)
+
+
+_StructKey = tuple[int, Side, str]
+
+RETIRED_FIELDS: Final[dict[_StructKey, tuple[str, ...]]] = {
+    (0, "request", "TopicProduceData"): ("name",),
+    (0, "response", "TopicProduceResponse"): ("name",),
+    (1, "request", "FetchRequest"): ("replica_id",),
+    (1, "request", "FetchTopic"): ("topic",),
+    (1, "request", "ForgottenTopic"): ("topic",),
+    (1, "response", "FetchableTopicResponse"): ("topic",),
+    (3, "request", "MetadataRequest"): ("include_cluster_authorized_operations",),
+    (3, "response", "MetadataResponse"): ("cluster_authorized_operations",),
+    (8, "request", "OffsetCommitRequest"): ("retention_time",),
+    (8, "request", "OffsetCommitRequestTopic"): ("name",),
+    (8, "response", "OffsetCommitResponseTopic"): ("name",),
+    (9, "request", "OffsetFetchRequest"): ("group_id", "topics"),
+    (9, "request", "OffsetFetchRequestTopic"): ("name", "partition_indexes"),
+    (9, "request", "OffsetFetchRequestTopics"): ("name",),
+    (9, "response", "OffsetFetchResponse"): ("error_code", "topics"),
+    (9, "response", "OffsetFetchResponsePartition"): (
+        "committed_leader_epoch",
+        "committed_offset",
+        "error_code",
+        "metadata",
+        "partition_index",
+    ),
+    (9, "response", "OffsetFetchResponseTopic"): ("name", "partitions"),
+    (9, "response", "OffsetFetchResponseTopics"): ("name",),
+    (10, "request", "FindCoordinatorRequest"): ("key",),
+    (10, "response", "FindCoordinatorResponse"): ("error_code", "error_message", "host", "node_id", "port"),
+    (13, "request", "LeaveGroupRequest"): ("member_id",),
+    (20, "request", "DeleteTopicsRequest"): ("topic_names",),
+}
+"""Fields of served versions that the newest version lacks, by API key, side and struct. Written down because to find
+them out every version of an API has to be loaded, 100 ms of CPU in the midst of serving; a test holds it to kio."""
+
+
+def _key(entity: type[Any]) -> _StructKey:
+    return entity.__api_key__, "request" if entity.__module__.endswith(".request") else "response", entity.__name__
 
 
 @cache
-def names_in_any_version(api_key: int, side: Side, path: tuple[str, ...]) -> frozenset[str]:
-    """Names of the fields that the struct at `path` has in some served version."""
-    api = SERVED[api_key]
-    names: set[str] = set()
-    for version in range(api.served_from, api.max_version + 1):
-        message: Message | None = load(api_key, version, side)
-        for step in path:
-            if message is None:
-                break
-            message = next((field.struct for field in message.fields if field.name == step), None)
-        if message is not None:
-            names.update(field.name for field in message.fields)
-    return frozenset(names)
+def _newest_names(key: _StructKey) -> frozenset[str]:
+    api_key, side, struct = key
+    newest = load(api_key, SERVED[api_key].max_version, side)
+    entity = getattr(sys.modules[newest.entity.__module__], struct, None)
+    return frozenset(field.name for field in dataclasses.fields(entity)) if entity is not None else frozenset()
 
 
-@cache
-def entity_has_field_in_any_version(entity: type[Any], name: str) -> bool:
-    """True if kio's class of this name has the field in some version of its message."""
-    api_key: int = entity.__api_key__
-    for version in schema_name_map[api_key_map[api_key]]:
-        load_schema = load_request_schema if entity.__module__.endswith(".request") else load_response_schema
-        sibling = getattr(sys.modules[load_schema(api_key, version).__module__], entity.__name__, None)
-        if sibling is not None and any(field.name == name for field in dataclasses.fields(sibling)):
-            return True
-    return False
+def _message(entity: type[Any]) -> Message:
+    return Message(entity, entity.__flexible__, tuple(map(_field, dataclasses.fields(entity))))
 
 
-def _message(api_key: int, side: Side, entity: type[Any], path: tuple[str, ...]) -> Message:
-    return Message(
-        api_key,
-        side,
-        entity,
-        entity.__flexible__,
-        path,
-        tuple(_field(api_key, side, field, path) for field in dataclasses.fields(entity)),
-    )
-
-
-def _field(api_key: int, side: Side, field: dataclasses.Field[Any], path: tuple[str, ...]) -> Field:
+def _field(field: dataclasses.Field[Any]) -> Field:
     annotation, nullable = _without_none(field.type)
     is_array = typing.get_origin(annotation) is tuple
     if is_array:
         annotation, _ = _without_none(typing.get_args(annotation)[0])
     is_struct = isinstance(annotation, type) and dataclasses.is_dataclass(annotation)
-    struct = _message(api_key, side, annotation, (*path, field.name)) if is_struct else None
+    struct = _message(annotation) if is_struct else None
     return Field(
         name=field.name,
         kind="struct" if struct else field.metadata["kafka_type"],

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from protocol.generated_function import GeneratedFunction
-from protocol.message_schema import FIXED_FORMATS, REQUIRED, Field, Message, names_in_any_version
+from protocol.message_schema import FIXED_FORMATS, REQUIRED, Field, Message, has_field_in_any_version
 from protocol.varint import uvarint
 
 Writer = Callable[[bytearray, Any], None]
@@ -57,11 +57,11 @@ def _name_check(message: Message, known: set[str]) -> Callable[[Mapping[str, Any
     """Refuses a name that no version has; `known` grows by those that another version has."""
 
     def check(body: Mapping[str, Any]) -> None:
-        every_name = names_in_any_version(message.api_key, message.side, message.path)
-        unknown = sorted(body.keys() - every_name)
+        others = body.keys() - known
+        unknown = sorted(name for name in others if not has_field_in_any_version(message.entity, name))
         if unknown:
             raise TypeError(f"fields of {message.entity.__name__} expected, got {', '.join(unknown)}")
-        known.update(every_name)
+        known.update(others)
 
     return check
 

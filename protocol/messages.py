@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import datetime
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from protocol.apis import API_VERSIONS, SERVED
 from protocol.errors import MalformedRequest
 from protocol.headers import frame_prefix, request_header, skip_tagged_fields
 from protocol.message_reader import Reader, compile_reader, read_message
-from protocol.message_schema import Side, entity_has_field_in_any_version, load
+from protocol.message_schema import Side, has_field_in_any_version, load
 from protocol.message_writer import Writer, compile_writer, write_message
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
@@ -84,7 +84,7 @@ def field(entity: Any, name: str, default: Any) -> Any:
     try:
         return getattr(entity, name)
     except AttributeError:
-        if entity_has_field_in_any_version(entity.__class__, name):
+        if has_field_in_any_version(entity.__class__, name):
             return default
         raise
 
@@ -92,6 +92,16 @@ def field(entity: Any, name: str, default: Any) -> Any:
 def duration_ms(value: datetime.timedelta) -> int:
     """A decoded duration in milliseconds."""
     return round(value / _MILLISECOND)
+
+
+def load_newest() -> Iterator[None]:
+    """Make the codecs of every API's newest version, for a server: a step of 5 to 15 ms of CPU each time it is
+    resumed, 0.3 s and 3 MB in all. Other versions are made when a client first uses them."""
+    for api in SERVED.values():
+        _reader(api.key, api.max_version, "request")
+        yield
+        _writer(api.key, api.max_version, "response")
+        yield
 
 
 @cache

@@ -16,9 +16,12 @@ from broker.app import Broker
 from broker.cli.output import fail
 from broker.logging import configure
 from broker.settings import Settings
+from protocol.messages import load_newest
 from s3stream.errors import StreamError
 
 _log = logging.getLogger("weir")
+
+_CODEC_PAUSE_S = 0.01
 
 GC_GENERATION_2_THRESHOLD = 200
 """What is alive after the start is frozen; full collections of the rest stay rare."""
@@ -41,13 +44,21 @@ async def _serve(settings: Settings) -> int:
         await broker.start()
     except (StreamError, OSError) as error:
         raise fail(f"cannot start: {error}") from error
-    gc.freeze()
-    gc.set_threshold(700, 10, GC_GENERATION_2_THRESHOLD)
+    settling = asyncio.create_task(_settle(), name="settle")
     try:
         return await _until_end(broker, told)
     finally:
+        settling.cancel()
         await broker.stop()
         _log.info("stopped")
+
+
+async def _settle() -> None:
+    """What would hold clients up later: codecs made at first use, collections of what lives for ever."""
+    for _ in load_newest():
+        await asyncio.sleep(_CODEC_PAUSE_S)  # requests that are here already are answered in between
+    gc.freeze()
+    gc.set_threshold(700, 10, GC_GENERATION_2_THRESHOLD)
 
 
 async def _until_end(broker: Broker, told: asyncio.Event) -> int:

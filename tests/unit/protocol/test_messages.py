@@ -7,6 +7,7 @@ import random
 import struct
 import tracemalloc
 import uuid
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -15,8 +16,8 @@ from kio.serial.errors import NegativeByteLength
 
 from protocol.apis import SERVED
 from protocol.errors import ErrorCode, MalformedRequest, UnsupportedVersion
-from protocol.headers import parse_request_header
-from protocol.message_schema import load
+from protocol.headers import parse_request_header, request_header
+from protocol.message_schema import RETIRED_FIELDS, Message, Side, load
 from protocol.messages import (
     MAX_BODY_BYTES,
     decode_request,
@@ -29,6 +30,8 @@ from protocol.messages import (
 from tests.unit.protocol.message_samples import ALL_VERSIONS, kio_bytes, kio_entity, random_body, to_entity
 
 SAMPLES_PER_VERSION = 4
+SIDES: tuple[Side, ...] = ("request", "response")
+_COMMIT = {"group_id": "g", "generation_id_or_member_epoch": 1, "member_id": "m", "topics": []}
 HUGE_COUNTS = (b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff\x0f")
 
 
@@ -201,6 +204,32 @@ def test_missing_unknown_and_null_fields_are_type_errors() -> None:
         encode_response(3, 1, 1, {"brokers": [], "controller_id": 1, "topics": None})
     with pytest.raises(ValueError, match="Heartbeat"):
         encode_response(12, 4, 1, {"throttle_time": 0, "error_code": 70_000})
+
+
+def test_retired_fields_are_those_that_the_newest_version_lacks() -> None:
+    found: dict[tuple[int, Side, str], set[str]] = {}
+    for api in SERVED.values():
+        for side in SIDES:
+            newest = dict(_structs(load(api.key, api.max_version, side)))
+            for version in range(api.served_from, api.max_version + 1):
+                for name, fields in _structs(load(api.key, version, side)):
+                    found.setdefault((api.key, side, name), set()).update(fields - newest.get(name, set()))
+    assert {key: tuple(sorted(names)) for key, names in found.items() if names} == RETIRED_FIELDS
+
+
+def _structs(message: Message) -> Iterator[tuple[str, set[str]]]:
+    yield message.entity.__name__, {each.name for each in message.fields}
+    for each in message.fields:
+        if each.struct is not None:
+            yield from _structs(each.struct)
+
+
+def test_a_field_of_another_version_has_its_default_and_a_misspelt_one_none() -> None:
+    old = decode_request(8, 5, memoryview(encode_request(8, 5, 1, "c", _COMMIT)), len(request_header(8, 5, 1, "c")) + 4)
+    assert field(old, "group_instance_id", None) is None  # newer
+    assert field(old, "retention_time", 7) == 7  # older
+    with pytest.raises(AttributeError):
+        field(old, "group_instance", None)
 
 
 def test_values_are_coerced() -> None:
