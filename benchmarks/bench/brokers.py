@@ -42,6 +42,15 @@ class Started:
     start_ms: float  # to the first connection
     first_ack_ms: float  # to the first acknowledged record, in a topic made for it
     memory_mb: float
+    output: Path
+
+    def output_tail(self) -> str:
+        """The end of what the process printed."""
+        return _tail(self.output)
+
+
+def _tail(output: Path) -> str:
+    return output.read_text(errors="replace")[-1000:]
 
 
 def start_broker(broker: Broker, cpus: set[int], folder: Path) -> Started:
@@ -70,8 +79,7 @@ def start_broker(broker: Broker, cpus: set[int], folder: Path) -> Started:
     while not _answers(host, int(port)):
         if process.poll() is not None or time.monotonic() - began > broker.limit_s:
             stop_broker(process)
-            tail = log.read_text(errors="replace")[-1000:]
-            raise BenchError(f"{broker.name} did not start within {broker.limit_s:g} s:\n{tail}")
+            raise BenchError(f"{broker.name} did not start within {broker.limit_s:g} s:\n{_tail(log)}")
         time.sleep(0.005)
     took_ms = (time.monotonic() - began) * 1000
     try:
@@ -81,7 +89,7 @@ def start_broker(broker: Broker, cpus: set[int], folder: Path) -> Started:
         stop_broker(process)
         raise
     pids = server.listening_pids(int(port)) or (process.pid,)
-    return Started(process, took_ms, acked_ms, server.usage(pids).rss / 1e6)
+    return Started(process, took_ms, acked_ms, server.usage(pids).rss / 1e6, log)
 
 
 def first_ack(broker: Broker) -> None:

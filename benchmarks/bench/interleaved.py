@@ -6,6 +6,7 @@ started here, pinned to given CPUs; their start is then measured, too.
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
@@ -23,6 +24,14 @@ from benchmarks.bench.run import run
 from benchmarks.bench.table import Case, Row, Table, figures_of
 from benchmarks.bench.target import Target
 from benchmarks.bench.workload import Workload
+
+_WARM_UP_S = 10.0
+_WARM_UPS = 12
+"""A JIT compiler that shares one core with what it compiles begins at an eighth of the speed that it comes to, and takes
+minutes: brokers that are started here do the first case, uncounted, until that is no more than a tenth faster."""
+_WARM_RATIO = 1.1
+_LEAST_FREE_BYTES = 4 << 30
+"""For the brokers' data. What deleted topics held stays for a while: a matrix may need tens of GB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +99,37 @@ class Interleaved:
             client=broker.client,
         )
 
+    def _check_alive(self, broker: Broker) -> None:
+        """BenchError when the rest of the cases could not be measured: a broker of ours has ended, or is about to."""
+        started = self._started.get(broker.like or broker.name)
+        if started is None:
+            return
+        if started.process.poll() is not None:
+            code, tail = started.process.returncode, started.output_tail()
+            raise BenchError(f"{broker.name}: its process ended with status {code}. The end of its output:\n{tail}")
+        free = shutil.disk_usage(self._folder.name).free
+        if free < _LEAST_FREE_BYTES:
+            raise BenchError(
+                f"{free / 1e9:.1f} GB are free where the brokers keep their data ({self._folder.name}), at least "
+                f"{_LEAST_FREE_BYTES / 1e9:.1f} are needed: set TMPDIR to a larger disk, or let them delete sooner"
+            )
+
+    def _warm_up(self, plan: Plan) -> None:
+        workload = msgspec.structs.replace(plan.workload, duration_s=_WARM_UP_S, warmup_s=0)
+        for broker in self._brokers:
+            best = 0.0
+            for number in range(_WARM_UPS if broker.name in self._started else 0):
+                self._check_alive(broker)
+                reached = run(workload, self._target(broker)).bytes_per_s / 1e6
+                self._say(f"{broker.name}: warm-up {number + 1}, {reached:.1f} MB/s")
+                if reached < _WARM_RATIO * best:
+                    break
+                best = max(best, reached)
+
     def _once(self, plan: Plan, broker: Broker, gathered: Gathered) -> Result | None:
         configs = plan.workload.topic_configs | broker.topic_configs
         workload = msgspec.structs.replace(plan.workload, topic_configs=configs, name=plan.case.name)
+        self._check_alive(broker)
         try:
             result = run(workload, self._target(broker))
         except BenchError as error:
@@ -116,7 +153,10 @@ class Interleaved:
     ) -> Table:
         """All plans, `rounds` times on each broker; `save` gets the table after every case."""
         noted = environment.before()
+        if not plans:
+            raise BenchError("no case is selected")
         rows: list[Row] = self._startup_rows(rounds)
+        self._warm_up(plans[0])
         cases = (
             [
                 Case(
@@ -154,8 +194,7 @@ class Interleaved:
                 rows=tuple(rows),
             )
             save(table)
-        if table is None:
-            raise BenchError("no case is selected")
+        assert table is not None
         return table
 
     def _rows(self, case: Case, gathered: dict[str, Gathered], rounds: int) -> list[Row]:
