@@ -27,8 +27,8 @@ from benchmarks.bench.workload import Workload
 
 _WARM_UP_S = 10.0
 _WARM_UPS = 12
-"""A JIT compiler that shares one core with what it compiles begins at an eighth of the speed that it comes to, and takes
-minutes: brokers that are started here do the first case, uncounted, until that is no more than a tenth faster."""
+"""A JIT compiler that shares one core with what it compiles begins at a fifteenth of the speed that it comes to, and
+takes minutes: brokers that are started here do the first case, uncounted, until that is no more than a tenth faster."""
 _WARM_RATIO = 1.1
 _LEAST_FREE_BYTES = 4 << 30
 """For the brokers' data. What deleted topics held stays for a while: a matrix may need tens of GB."""
