@@ -86,6 +86,7 @@ def load(api_key: int, version: int, side: Side) -> Message:
     return _message(entity)
 
 
+@cache
 def has_field_in_any_version(entity: type[Any], name: str) -> bool:
     """Whether the struct of this class, of whatever version, has the field in some served version."""
     key = _key(entity)

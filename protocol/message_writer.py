@@ -58,7 +58,8 @@ def _name_check(message: Message, known: set[str]) -> Callable[[Mapping[str, Any
 
     def check(body: Mapping[str, Any]) -> None:
         others = body.keys() - known
-        unknown = sorted(name for name in others if not has_field_in_any_version(message.entity, name))
+        entity: Any = message.entity
+        unknown = sorted(name for name in others if not has_field_in_any_version(entity, name))
         if unknown:
             raise TypeError(f"fields of {message.entity.__name__} expected, got {', '.join(unknown)}")
         known.update(others)

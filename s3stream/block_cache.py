@@ -6,7 +6,8 @@ through probation and the blocks that several consumers share stay. What falls o
 more round in probation.
 
 Blocks that came in one GET share its memory, which is free when the last of them goes: probation is first in, first
-out, so they go together, and a block that is promoted takes its batches along as a copy.
+out, so they go together, and a block that is promoted takes its batches along as a copy. `bytes_used` counts blocks:
+what is left of a GET at the head of the queue holds up to one read-ahead window more.
 
 Keys are (object_id, position): objects never change, so there is nothing to invalidate. Blocks of deleted objects are
 not reachable any more and age out.

@@ -23,12 +23,12 @@ from benchmarks.bench.result import Result
 from benchmarks.bench.run import run
 from benchmarks.bench.table import Case, Row, Table, figures_of
 from benchmarks.bench.target import Target
-from benchmarks.bench.workload import Workload
+from benchmarks.bench.workload import Load, Workload
 
-_WARM_UP_S = 10.0
-_WARM_UPS = 12
+_WARM_UP = Workload(name="warm-up", duration_s=10, warmup_s=0, load=Load(rate=0, batch_size=16384))
 """A JIT compiler that shares one core with what it compiles begins at a fifteenth of the speed that it comes to, and
-takes minutes: brokers that are started here do the first case, uncounted, until that is no more than a tenth faster."""
+takes minutes: brokers that are started here do this, uncounted, until they are no more than a tenth faster."""
+_WARM_UPS = 12
 _WARM_RATIO = 1.1
 _LEAST_FREE_BYTES = 4 << 30
 """For the brokers' data. What deleted topics held stays for a while: a matrix may need tens of GB."""
@@ -99,7 +99,7 @@ class Interleaved:
             client=broker.client,
         )
 
-    def _check_alive(self, broker: Broker) -> None:
+    def _check_usable(self, broker: Broker) -> None:
         """BenchError when the rest of the cases could not be measured: a broker of ours has ended, or is about to."""
         started = self._started.get(broker.like or broker.name)
         if started is None:
@@ -114,13 +114,12 @@ class Interleaved:
                 f"{_LEAST_FREE_BYTES / 1e9:.1f} are needed: set TMPDIR to a larger disk, or let them delete sooner"
             )
 
-    def _warm_up(self, plan: Plan) -> None:
-        workload = msgspec.structs.replace(plan.workload, duration_s=_WARM_UP_S, warmup_s=0)
+    def _warm_up(self) -> None:
         for broker in self._brokers:
             best = 0.0
             for number in range(_WARM_UPS if broker.name in self._started else 0):
-                self._check_alive(broker)
-                reached = run(workload, self._target(broker)).bytes_per_s / 1e6
+                self._check_usable(broker)
+                reached = run(_WARM_UP, self._target(broker)).bytes_per_s / 1e6
                 self._say(f"{broker.name}: warm-up {number + 1}, {reached:.1f} MB/s")
                 if reached < _WARM_RATIO * best:
                     break
@@ -129,7 +128,7 @@ class Interleaved:
     def _once(self, plan: Plan, broker: Broker, gathered: Gathered) -> Result | None:
         configs = plan.workload.topic_configs | broker.topic_configs
         workload = msgspec.structs.replace(plan.workload, topic_configs=configs, name=plan.case.name)
-        self._check_alive(broker)
+        self._check_usable(broker)
         try:
             result = run(workload, self._target(broker))
         except BenchError as error:
@@ -156,7 +155,7 @@ class Interleaved:
         if not plans:
             raise BenchError("no case is selected")
         rows: list[Row] = self._startup_rows(rounds)
-        self._warm_up(plans[0])
+        self._warm_up()
         cases = (
             [
                 Case(

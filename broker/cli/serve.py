@@ -55,8 +55,11 @@ async def _serve(settings: Settings) -> int:
 
 async def _settle() -> None:
     """What would hold clients up later: codecs made at first use, collections of what lives for ever."""
-    for _ in load_newest():
-        await asyncio.sleep(_CODEC_PAUSE_S)  # requests that are here already are answered in between
+    try:
+        for _ in load_newest():
+            await asyncio.sleep(_CODEC_PAUSE_S)  # requests that are here already are answered in between
+    except Exception:  # noqa: BLE001 - logged whole; what cannot be made fails the request that needs it
+        _log.exception("codecs could not be made ahead of their first use")
     gc.freeze()
     gc.set_threshold(700, 10, GC_GENERATION_2_THRESHOLD)
 
