@@ -129,7 +129,9 @@ class Broker:
             cluster=controller,
             groups=groups,
             producer_ids=ProducerIds(lambda: store.allocate_producer_ids(_PRODUCER_IDS), supervisor),
-            fetch_sessions=FetchSessions(settings.network.fetch_session_slots, adapters.rng),
+            fetch_sessions=FetchSessions(
+                settings.network.fetch_session_slots, settings.network.fetch_session_evict_after_ms, adapters.rng
+            ),
             counters=counters,
             log_sparingly=Sparingly(_log, loop.time).log,
         )

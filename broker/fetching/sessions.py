@@ -1,8 +1,8 @@
 """Incremental fetch sessions (KIP-227): the partitions of a consumer are named once, then only changes travel.
 
 A session lives on the broker, not on a connection. Bounded: `max.incremental.fetch.session.cache.slots`; when full, a
-session unused for two minutes gives its place up, otherwise the newcomer is answered without a session (id 0) and goes
-on with full requests, as in Kafka's FetchSessionCache.
+session unused for `fetch.session.evict.after.ms` gives its place up, otherwise the newcomer is answered without a
+session (id 0) and goes on with full requests, as in Kafka's FetchSessionCache.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 INITIAL_EPOCH = 0
 FINAL_EPOCH = -1
-EVICT_AFTER_MS = 120_000
 _MAX_EPOCH = 2**31 - 1
 
 PartitionKey = tuple[str | bytes, int]
@@ -131,8 +130,9 @@ class FetchSession(StandingFetch):
 class FetchSessions:
     """The broker's cache of sessions."""
 
-    def __init__(self, max_slots: int, rng: random.Random) -> None:
+    def __init__(self, max_slots: int, evict_after_ms: int, rng: random.Random) -> None:
         self._max_slots = max_slots
+        self._evict_after_ms = evict_after_ms
         self._rng = rng
         self._sessions: dict[int, FetchSession] = {}
         self.evictions = 0
@@ -176,7 +176,7 @@ class FetchSessions:
             return None
         if len(self._sessions) >= self._max_slots:
             oldest = next(iter(self._sessions.values()))
-            if now_ms - oldest.used_at_ms < EVICT_AFTER_MS:
+            if now_ms - oldest.used_at_ms < self._evict_after_ms:
                 return None
             del self._sessions[oldest.session_id]
             oldest.close()

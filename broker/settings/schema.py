@@ -93,6 +93,15 @@ class NetworkSection(Section, frozen=True, kw_only=True):
         int,
         Key("max.incremental.fetch.session.cache.slots", "Fetch sessions that are remembered; 0: none.", least=0),
     ] = 1000
+    fetch_session_evict_after_ms: Annotated[
+        int,
+        Key(
+            "fetch.session.evict.after.ms",
+            "When all slots are taken, a fetch session that was not used for this time gives its slot to a newcomer. "
+            "Kafka fixes it at two minutes.",
+            least=0,
+        ),
+    ] = 120_000
     shutdown_timeout_ms: Annotated[
         int,
         Key(

@@ -45,6 +45,7 @@ def broker_settings(world: World) -> Settings:
         "cache.block.bytes": 1 * MIB,
         "cache.readahead.max.bytes": rng.choice((64 * KIB, 1 * MIB)),
         "max.incremental.fetch.session.cache.slots": rng.choice((1, 1_000)),
+        "fetch.session.evict.after.ms": world.rng("fetch sessions").choice((1_000, 120_000)),
     }
     chosen = {**drawn, **world.settings.broker}
     # Producers are to feel a store that is away: three quarters of the tail cache may wait for it.
@@ -66,7 +67,8 @@ async def broker_process(world: World, node: Node) -> None:
     async def adapters(settings: Settings) -> Adapters:
         store = world.interpose("store", world.bucket.client())
         rng = world.rng(f"broker/{node.label}")
-        if world.rng(f"probe/{node.label}").random() < 0.2:
+        asked = world.rng(f"probe/{node.label}").random() < 0.2
+        if asked or world.bucket.settings.own_conflict_share:  # only a probe puts if absent
             (await probe_store(store, f"{rng.getrandbits(64):016x}")).require(put_if_absent=False)
         return Adapters(
             clock=world.clock,

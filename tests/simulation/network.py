@@ -39,6 +39,10 @@ class Connection:
     def open(self) -> bool:
         return not (self.client.lost and self.server.lost)
 
+    def amid_data(self) -> bool:
+        """Whether bytes of either end are held or on the wire."""
+        return self.client.amid_data() or self.server.amid_data()
+
 
 class Network:
     """All hosts of one world. `settings` may be replaced while running."""
@@ -237,8 +241,9 @@ class Network:
                     self.fired["network: connection timed out"] += 1
                     end.break_with(TimeoutError(110, "connection timed out"))
 
-    def reset_one(self, host: str | None = None) -> bool:
-        """Reset a random open connection (of `host`, if given) and what is in flight, often in mid-frame."""
+    def reset_one(self, host: str | None = None, *, amid_data: bool = False) -> bool:
+        """Reset a random open connection (of `host`, if given) and what is in flight; with `amid_data` one that has
+        something in flight, if any has."""
         open_ones = [
             each
             for each in self._connections
@@ -246,9 +251,11 @@ class Network:
         ]
         if not open_ones:
             return False
+        if amid_data:
+            open_ones = [each for each in open_ones if each.amid_data()] or open_ones
         connection = self.rng.choice(open_ones)
         self.fired["network: reset"] += 1
-        if connection.client.amid_data() or connection.server.amid_data():
+        if connection.amid_data():
             self.fired["network: reset in mid-frame"] += 1
         self.loop.trace.add(f"{self.loop.time()!r} reset {connection.client.local}>{connection.server.local}")
         for end in (connection.client, connection.server):

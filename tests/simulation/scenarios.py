@@ -52,7 +52,7 @@ SCENARIOS = {
         Scenario(
             "steady",
             "nothing worse than a reset connection and a slow reader",
-            _mix((3, troubles.reset), (1, troubles.slow_reader), least_s=1, most_s=5),
+            _mix((3, troubles.reset), (1, troubles.reset_amid_data), (1, troubles.slow_reader), least_s=1, most_s=5),
             (
                 "network: reset",
                 "network: reset in mid-frame",
@@ -97,7 +97,13 @@ SCENARIOS = {
         Scenario(
             "store-trouble",
             "the object store refuses, loses replies, applies late, is slow or away",
-            _mix((4, troubles.unreliable_store), (2, troubles.slow_store), (1, troubles.store_outage), *_CRASHES),
+            _mix(
+                (4, troubles.unreliable_store),
+                (2, troubles.slow_store),
+                (1, troubles.store_outage),
+                (0.3, troubles.own_conflict_at_start),
+                *_CRASHES,
+            ),
             (
                 "store: error before apply",
                 "store: reply lost",

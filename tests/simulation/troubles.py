@@ -128,6 +128,10 @@ async def reset(world: World, rng: random.Random) -> None:
     world.network.reset_one(rng.choice((BROKER, None)))
 
 
+async def reset_amid_data(world: World, rng: random.Random) -> None:
+    world.network.reset_one(BROKER, amid_data=True)
+
+
 async def slow_reader(world: World, rng: random.Random) -> None:
     """A client that takes bytes slowly off its socket, until it is drawn again and reads fast."""
     name = rng.choice(_clients(world))
@@ -167,6 +171,14 @@ async def unreliable_store(world: World, rng: random.Random) -> None:
 
 async def slow_store(world: World, rng: random.Random) -> None:
     world.bucket.slow_down(rng.uniform(0.5, 5))
+
+
+async def own_conflict_at_start(world: World, rng: random.Random) -> None:
+    """A start asks the store what it can, and its own put is refused as existing: by a repeat of it on the way."""
+    world.bucket.settings.own_conflict_share = 1
+    world.kill_broker()
+    await asyncio.sleep(rng.uniform(0.5, 2))
+    world.bucket.settings.own_conflict_share = 0
 
 
 async def store_outage(world: World, rng: random.Random) -> None:

@@ -6,9 +6,10 @@ import random
 import struct
 from dataclasses import dataclass, field
 
-from broker.fetching.sessions import EVICT_AFTER_MS, FetchSession, FetchSessions
+from broker.fetching.sessions import FetchSession, FetchSessions
 from protocol.errors import ErrorCode
 
+EVICT_AFTER_MS = 60_000
 _VERSION = 12
 _BY_ID_VERSION = 13
 _ROW = struct.Struct(">iiqiqix")
@@ -29,7 +30,7 @@ def ask(*partitions: tuple[str, int, int]) -> list[tuple[str, None, list[bytes]]
 
 
 def sessions(slots: int = 10) -> FetchSessions:
-    return FetchSessions(slots, random.Random(1))
+    return FetchSessions(slots, EVICT_AFTER_MS, random.Random(1))
 
 
 def opened(cache: FetchSessions, *partitions: tuple[str, int, int], now_ms: int = 0) -> FetchSession:
