@@ -12,7 +12,7 @@ from tests.simulation.result import RunResult
 from tests.simulation.run import run_scenario
 from tests.simulation.scenarios import SCENARIOS, Scenario
 from tests.simulation.vacuity import (
-    LEAST_LOAD_SECONDS,
+    LEAST_SECONDS,
     RUNS_TO_EXPECT_EVERYTHING,
     RUNS_TO_MEET_EVERYTHING,
     faults,
@@ -70,7 +70,7 @@ def search(
             print(
                 f"{len(results)} of {len(work)} runs, {failures} failed, {time.monotonic() - began:.0f} s", flush=True
             )
-        short = too_little(result) if duration_s >= LEAST_LOAD_SECONDS else []
+        short = too_little(result) if duration_s >= LEAST_SECONDS else []
         if not result.failure and not short:
             continue
         if result.failure:
@@ -98,10 +98,8 @@ def _print_speed(results: Sequence[RunResult], failures: int, elapsed_s: float, 
         f"{spread([result.acked_batches for result in results])} acknowledged batches, "
         f"{spread([faults(result.fired) for result in results])} faults"
     )
-    if duration_s < LEAST_LOAD_SECONDS:
-        print(
-            f"loads of less than {LEAST_LOAD_SECONDS:.0f} s: the least that each run has to have done was not checked"
-        )
+    if duration_s < LEAST_SECONDS:
+        print(f"runs of less than {LEAST_SECONDS:.0f} s: the least that each has to have done was not checked")
 
 
 def _print_events(scenarios: Sequence[Scenario], results: Sequence[RunResult]) -> int:

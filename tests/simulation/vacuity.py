@@ -10,9 +10,6 @@ from benchmarks.verify.history import Assigned, Delete, History, OffsetCommit, O
 from tests.simulation.result import RunResult
 from tests.simulation.scenarios import SCENARIOS, Scenario
 
-LEAST_LOAD_SECONDS = 35.0
-"""With a load of this length and what comes after it (healing, coming to rest, the probe, the final read) a run can
-have done enough to count; one of a shorter load is not asked."""
 LEAST_SECONDS = 60.0
 LEAST_ACKED_BATCHES = 1_000
 LEAST_FAULTS = 20
@@ -51,7 +48,7 @@ def faults(fired: Mapping[str, int]) -> int:
 
 
 def too_little(result: RunResult) -> list[str]:
-    """What a run that is asked fell short of; empty for one that is worth counting."""
+    """What a run of full length fell short of; empty for one that is worth counting."""
     short = []
     if result.simulated_s < LEAST_SECONDS:
         short.append(f"{result.simulated_s:.0f} simulated seconds, {LEAST_SECONDS:.0f} wanted")

@@ -19,7 +19,6 @@ from tests.simulation.producers import Producer, ProducerSettings
 from tests.simulation.scenarios import Scenario
 from tests.simulation.session_reader import SessionReader
 from tests.simulation.topic_life import TopicLife
-from tests.simulation.vacuity import LEAST_LOAD_SECONDS
 from tests.simulation.world import BROKER, PORT, World
 
 EVENTS, RETAINED, PASSING = "events", "retained", "passing"
@@ -28,8 +27,7 @@ GROUP = "group"
 _PROBE_S = 1.0
 _ANSWER_S = 5.0
 _PROBE_GROUP_S = 20.0
-_BATCHES_PER_S = 20.0  # acknowledged, of all producers together: a load of a minute has more than the 1,000 it needs
-_BATCHES_TO_COUNT = 1_070  # the aim of a shorter load that is to count
+_BATCHES_PER_S = 20.0  # acknowledged, of all producers together: a run of a minute has more than the 1,000 it needs
 
 
 class Workload:
@@ -43,8 +41,7 @@ class Workload:
         count = self.rng.randint(2, 4)
         began_s = world.loop.time()
         writers = count if basic else count + 2
-        least = _BATCHES_TO_COUNT if duration_s >= LEAST_LOAD_SECONDS else 0
-        self.pace = Pace(max(least, int(_BATCHES_PER_S * duration_s)), began_s, began_s + duration_s, writers)
+        self.pace = Pace(int(_BATCHES_PER_S * duration_s), began_s, began_s + duration_s, writers)
         self.producers = [self._producer(f"producer-{number}", EVENTS, number) for number in range(1, count + 1)]
         self.readers = [self._reader(f"reader-{number}") for number in range(1, self.rng.randint(1, 2) + 1)]
         self.looker = self._reader("looker")
