@@ -121,6 +121,7 @@ class FileWal:
         self._padding = 0  # before the next frame, if it goes into the same group
         self._previous_lsn = 0
         self._flags = REWRITTEN
+        self._trim_lsn = 0
         self._group: _Group | None = None  # takes appends; the last one in `_waiting`
         self._waiting: deque[_Group] = deque()
         self._writing: _Group | None = None
@@ -311,6 +312,8 @@ class FileWal:
             stats.slowest_write_s = took_s
         self._durable_lsn = group.last_lsn
         self._write_next()  # the disk first, then those who wait
+        if group.offset == SEGMENT_HEADER_SIZE and self._trim_lsn:
+            self.trim(self._trim_lsn)  # what had to stay until this segment had something durable
         if self._awaited:
             self._release(None)
         if self._accepting:
@@ -350,6 +353,9 @@ class FileWal:
                 self._awaited.append((lsn, reached))
 
     def trim(self, lsn: int) -> None:
-        """See the port. Never beyond what is durable, and never the segment that is being written."""
+        """See the port. Never beyond what is durable, and never the segment that is being written. The newest segment
+        with something durable in it stays, too, even if all of that is trimmed: it alone shows the next start that
+        this WAL is the one that the metadata have seen, until its successor has a durable frame."""
         if self._accepting:
-            self._keeper.trim(min(lsn, self._durable_lsn + 1))
+            self._trim_lsn = max(self._trim_lsn, lsn)
+            self._keeper.trim(min(lsn, self._durable_lsn))

@@ -39,6 +39,13 @@ REGRESSIONS: tuple[Regression, ...] = (
         "a start that lost power between opening its logs and making them durable left an epoch ahead of the log",
     ),
     Regression(
+        "power-cuts",
+        40010,
+        60.0,
+        "the power failed after a trim of all that was durable and before the next segment had a durable frame: no "
+        "segment was left that proved the WAL to be the one of the metadata, and the start was refused",
+    ),
+    Regression(
         "storm",
         9028,
         60.0,

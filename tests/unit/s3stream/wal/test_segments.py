@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
+from typing_extensions import Buffer
 
 from s3stream.errors import Invalid
+from s3stream.ports import Done
 from s3stream.wal.device_memory import MemoryWalDevice
 from s3stream.wal.file_wal import FileWal, FileWalSettings
 
@@ -55,6 +58,45 @@ async def test_trimmed_segments_are_kept_for_their_grace() -> None:
     assert wal.free_bytes() >= before - SEGMENT  # kept ones do not cost room
     await asyncio.sleep(0.1)
     assert min(device.segments) == 3
+    await wal.close()
+
+
+class HeldDevice(MemoryWalDevice):
+    """Keeps back what it should report, as a disk that does not come back from a sync."""
+
+    def __init__(self) -> None:
+        super().__init__(SEGMENT)
+        self.held: list[Done] | None = None
+
+    def write(self, number: int, offset: int, buffers: Sequence[Buffer], done: Done) -> None:
+        super().write(number, offset, buffers, done if self.held is None else lambda _: self._hold(done))
+
+    def _hold(self, done: Done) -> None:
+        assert self.held is not None
+        self.held.append(done)
+
+
+async def test_the_newest_segment_with_something_durable_stays_until_its_successor_has() -> None:
+    device = HeldDevice()
+    wal = await started(device)
+    lsn = await append(wal, 3)
+    device.held = []
+    wal.append(1, 1, 3, 1, 0, FRAME, None)  # begins the next segment
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert wal.durable_lsn() == lsn
+    wal.trim(lsn + 1)  # all that is durable was uploaded; now the power fails: what does the next start find?
+    for _ in range(20):
+        await asyncio.sleep(0)
+    survived = MemoryWalDevice(SEGMENT)
+    survived.segments = {1: device.segments[1]}
+    again = FileWal(survived, FileWalSettings(capacity_bytes=6 * SEGMENT), print, print)
+    assert await again.recover(lsn + 1) == []
+    assert again.next_lsn() == lsn + 1
+    device.held.pop()(None)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert min(device.segments) == 2  # and no longer than that
     await wal.close()
 
 
