@@ -16,10 +16,20 @@ _SESSION_LOST = (70, 71, 106)  # id not found, invalid epoch, topic id error: be
 
 
 class SessionReader(Reader):
-    """Sends only what changed since the fetch before, drops partitions from the session and takes them in again."""
+    """Sends only what changed since the fetch before, drops partitions from the session and takes them in again.
+    `restart_share`: of its fetches, before which it forgets its session, as a client that was started anew."""
 
-    def __init__(self, client: Client, rng: random.Random, history: History, topic: str, partitions: int) -> None:
+    def __init__(
+        self,
+        client: Client,
+        rng: random.Random,
+        history: History,
+        topic: str,
+        partitions: int,
+        restart_share: float = 0.0,
+    ) -> None:
         super().__init__(client, rng, history, topic, partitions)
+        self._restart_share = restart_share
         self._topic_id: UUID | None = None
         self._session = (0, 0)
         self._in_session: dict[int, int] = {}  # partition -> the offset that the broker knows
@@ -27,6 +37,8 @@ class SessionReader(Reader):
     async def fetch(self, *, final: bool = False) -> None:
         """One Fetch; what it brought moves the positions."""
         await self.client.connect()
+        if self._restart_share and self.rng.random() < self._restart_share:
+            self._session = (0, 0)
         topic_id = self._topic_id = self._topic_id or await self._find_topic()
         wanted = {
             partition: offset

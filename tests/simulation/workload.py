@@ -55,8 +55,11 @@ class Workload:
 
     def _add_the_rest(self) -> None:
         world = self.world
+        restart_share = world.rng("session restarts").choice((0.0, 0.05))
         self.readers.append(
-            SessionReader(self._client("sessions"), world.rng("sessions"), world.history, EVENTS, self.partitions)
+            SessionReader(
+                self._client("sessions"), world.rng("sessions"), world.history, EVENTS, self.partitions, restart_share
+            )
         )
         self.producers.append(self._producer("producer-r", RETAINED, self.rng.randint(1, 2), partitions=2))
         retained = Reader(self._client("reader-r"), world.rng("reader-r"), world.history, RETAINED, 2)
