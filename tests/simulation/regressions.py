@@ -33,8 +33,8 @@ REGRESSIONS: tuple[Regression, ...] = (
         "a truncated body that came while a group partition was loaded left it without coordinator until a restart",
     ),
     Regression(
-        "store-lies",
-        2008,
+        "power-cuts",
+        45046,
         60.0,
         "a start that lost power between opening its logs and making them durable left an epoch ahead of the log",
     ),
