@@ -45,10 +45,4 @@ REGRESSIONS: tuple[Regression, ...] = (
         "the power failed after a trim of all that was durable and before the next segment had a durable frame: no "
         "segment was left that proved the WAL to be the one of the metadata, and the start was refused",
     ),
-    Regression(
-        "storm",
-        9028,
-        60.0,
-        "the clock jumped, the id of an upload on its way expired and was forgotten, its object stayed for ever",
-    ),
 )
