@@ -43,10 +43,17 @@ def test_no_broker_is_no_verdict() -> None:
     assert "no Kafka broker answers" in done.stderr
 
 
+def _interruptible() -> None:
+    """Shells start background jobs with interrupts ignored, and a test run may be one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupt_ends_the_load_and_what_was_done_is_judged(weir_session_broker: BrokerThread) -> None:
     command = [sys.executable, "-m", "benchmarks.verify", "--bootstrap", weir_session_broker.bootstrap]
     command += ["--duration", "600", "--producers", "3", "--topics", "1", "--members", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_interruptible
+    ) as process:
         assert process.stderr is not None
         first = process.stderr.readline()  # the load runs
         assert "acknowledged" in first
