@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 from benchmarks.bench import charts
+from benchmarks.bench.cli_results import report
+from benchmarks.bench.options import RESULTS
 from benchmarks.bench.report import page, percentile_points
 from tests.unit.bench import made
 
@@ -83,3 +86,9 @@ def test_charts_stand_empty_and_single_values() -> None:
     assert "circle" in one
     zero = charts.lines([charts.Line("z", [(0.0, 0.0), (1.0, 0.0)])], x_label="x", y_label="y", log_y=True)
     assert zero == ""
+
+
+def test_the_tracked_page_is_made_from_the_tracked_results(tmp_path: Path) -> None:
+    """If not: `python -m benchmarks.bench report -o benchmarks/results/report.html`."""
+    report(None, tmp_path / "report.html", "Benchmark report")
+    assert (tmp_path / "report.html").read_text() == (RESULTS / "report.html").read_text()

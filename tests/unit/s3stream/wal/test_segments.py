@@ -26,12 +26,16 @@ async def started(device: MemoryWalDevice, **settings: int) -> FileWal:
     return wal
 
 
+async def turns() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 async def append(wal: FileWal, count: int) -> int:
     lsn = 0
     for number in range(count):
         lsn = wal.append(1, 1, number, 1, 0, FRAME, None)
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await turns()
     assert wal.durable_lsn() == lsn
     return lsn
 
@@ -82,20 +86,17 @@ async def test_the_newest_segment_with_something_durable_stays_until_its_success
     lsn = await append(wal, 3)
     device.held = []
     wal.append(1, 1, 3, 1, 0, FRAME, None)  # begins the next segment
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await turns()
     assert wal.durable_lsn() == lsn
     wal.trim(lsn + 1)  # all that is durable was uploaded; now the power fails: what does the next start find?
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await turns()
     survived = MemoryWalDevice(SEGMENT)
     survived.segments = {1: device.segments[1]}
     again = FileWal(survived, FileWalSettings(capacity_bytes=6 * SEGMENT), print, print)
     assert await again.recover(lsn + 1) == []
     assert again.next_lsn() == lsn + 1
     device.held.pop()(None)
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await turns()
     assert min(device.segments) == 2  # and no longer than that
     await wal.close()
 
