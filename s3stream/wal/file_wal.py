@@ -2,7 +2,9 @@
 
 While one write is under way everything appended queues; when it is done, the queue goes as one write. The first write
 after idling starts in the same turn of the loop, after the callbacks that are ready, so all appends of that turn share
-it. Nothing is acknowledged before the device says durable, in LSN order; after one device error nothing is ever again.
+it. After a group of several, the next one waits up to a millisecond for those who were just answered: a sync costs the
+same for one frame as for ten, and who is answered sends again (`_holds_back`). Nothing is acknowledged before the
+device says durable, in LSN order; after one device error nothing is ever again.
 
 Segments: a group lies in one segment; the next segment is made in the background when the current one is a quarter
 full. Every WAL epoch starts in a fresh segment with the rewritten survivors of the epoch before, then a SEAL: until the
@@ -38,18 +40,24 @@ from s3stream.wal.frame import (
 from s3stream.wal.recovery import Recovered, recover
 from s3stream.wal.segments import SegmentKeeper
 
+_HOLD_BYTES = 256 * 1024
+"""A group of this size is written at once: the sync is a small part of it."""
+_MOST_HOLDS_SKIPPED = 1024
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileWalSettings:
     """`capacity_bytes`: disk space of the segments in use, at least four of them; the last one is a reserve for frame
     headers and the unused ends of segments, so `free_bytes` begins a segment below it. `grace_ms`: how long a trimmed
     segment is kept, unless its space is needed. `create_retry_ms`: pause after a disk without space. `accept_loss`:
-    start up even if acknowledged frames cannot be read, with what precedes them."""
+    start up even if acknowledged frames cannot be read, with what precedes them. `hold_ms`: how long a group waits at
+    most for those whom the one before it answered."""
 
     capacity_bytes: int = 1024 * 1024 * 1024
     grace_ms: int = 0
     create_retry_ms: int = 1000
     accept_loss: bool = False
+    hold_ms: float = 1.0
 
 
 class WalStats:
@@ -127,6 +135,12 @@ class FileWal:
         self._writing: _Group | None = None
         self._write_began = 0.0
         self._flush_scheduled = False
+        self._expected = 0  # entries that the next group waits for, until `_hold_until_s`; 0: it does not wait
+        self._hold_s = settings.hold_ms / 1000
+        self._hold_until_s = 0.0
+        self._hold: asyncio.TimerHandle | None = None
+        self._holds_in_vain = 0
+        self._holds_to_skip = 0
         self._accepting = False
         self._closed = False
         self._failure: Fatal | None = None
@@ -178,6 +192,9 @@ class FileWal:
         if self._closed:
             return
         self._closed = True
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold_is_over()
         try:
             if self._writing is not None or self._waiting:
                 await self._until_durable(self._next_lsn - 1)
@@ -239,6 +256,9 @@ class FileWal:
         group.end = end = start + FRAME_HEADER_SIZE + length
         self._padding = padding = -end & 7
         self._position = end + padding
+        if self._hold is not None and (len(group.entries) >= self._expected or end - group.offset >= _HOLD_BYTES):
+            self._hold.cancel()
+            self._hold_is_over()
         return lsn
 
     def _open_group(self, length: int) -> _Group:
@@ -264,6 +284,47 @@ class FileWal:
             self._loop.call_soon(self._flush)
         return group
 
+    def _expect(self, answered: int) -> None:
+        """A group of `answered` entries is durable: whoever waits for that sends next, and may share a sync."""
+        self._expected = 0
+        if answered < 2 or len(self._waiting) > 1 or not self._hold_s or self._loop is None:
+            return
+        if self._holds_to_skip:
+            self._holds_to_skip -= 1
+            return
+        waiting = len(self._waiting[0].entries) if self._waiting else 0
+        self._expected = answered + waiting
+        self._hold_until_s = self._loop.time() + self._hold_s
+
+    def _holds_back(self, group: _Group, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether `group`, which could be written now, waits for those who were just answered."""
+        if not self._expected:
+            return False
+        enough = len(group.entries) >= self._expected or group.end - group.offset >= _HOLD_BYTES
+        if enough or group is not self._group or self._closed or loop.time() >= self._hold_until_s:
+            self._expected = 0
+            if self._hold is not None:
+                self._hold.cancel()
+                self._hold = None
+            return False
+        if self._hold is None:
+            self._hold = loop.call_at(self._hold_until_s, self._hold_is_over)
+        return True
+
+    def _hold_is_over(self) -> None:
+        """The expected entries came, or the time is over. Waiting in vain is done ever more seldom."""
+        self._hold = None
+        entries = len(self._group.entries) if self._group is not None else 0
+        if 2 * entries >= self._expected:
+            self._holds_in_vain = 0
+        else:
+            self._holds_in_vain += 1
+            self._holds_to_skip = min(8 << min(self._holds_in_vain, 16), _MOST_HOLDS_SKIPPED)
+        self._expected = 0
+        if not self._flush_scheduled and self._loop is not None:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
     def _flush(self) -> None:
         self._flush_scheduled = False
         self._write_next()
@@ -278,7 +339,7 @@ class FileWal:
         if self._writing is not None or not self._waiting or self._failure is not None or self._loop is None:
             return
         group = self._waiting[0]
-        if not self._keeper.is_ready(group.segment):
+        if not self._keeper.is_ready(group.segment) or self._holds_back(group, self._loop):
             return
         self._waiting.popleft()
         if group is self._group:
@@ -311,6 +372,8 @@ class FileWal:
         if took_s > stats.slowest_write_s:
             stats.slowest_write_s = took_s
         self._durable_lsn = group.last_lsn
+        if self._accepting:
+            self._expect(len(group.entries))
         self._write_next()  # the disk first, then those who wait
         if group.offset == SEGMENT_HEADER_SIZE and self._trim_lsn:
             self.trim(self._trim_lsn)  # what had to stay until this segment had something durable

@@ -38,7 +38,8 @@ class Node:
     def _new(self) -> FileWal:
         self.groups, self.errors = [], []
         self.device = self._open_device()
-        return FileWal(self.device, FileWalSettings(capacity_bytes=CAPACITY), self._durable, self.errors.append)
+        settings = FileWalSettings(capacity_bytes=CAPACITY, hold_ms=0)  # groups are shown by turns of the loop
+        return FileWal(self.device, settings, self._durable, self.errors.append)
 
     def _durable(self, entries: Sequence[object]) -> None:
         self.groups.append(list(entries))

@@ -73,7 +73,8 @@ class Host:
         """Recover and begin, check what came back; False if it was killed in the middle of `begin`."""
         device = self.open()
         self.epoch += 1
-        wal = FileWal(device, FileWalSettings(capacity_bytes=CAPACITY), self.durable, self.failed)
+        settings = FileWalSettings(capacity_bytes=CAPACITY, hold_ms=0)  # steps are counted in turns of the loop
+        wal = FileWal(device, settings, self.durable, self.failed)
         records = await wal.recover(self.trim_lsn)
         self.check(records)
         lsns = await self.drive(wal.begin(self.epoch, records), stop_after_writes=stop_after_writes)
@@ -224,7 +225,7 @@ def test_a_flipped_bit_is_never_a_wrong_record(seed: int, data: st.DataObject) -
         host.disk.flip(segment, offset, data.draw(st.integers(0, 7)))
         # The group behind the victim's own one was written when the victim was known durable.
         testified = victim < len(frames) - 5
-        wal = FileWal(host.open(), FileWalSettings(capacity_bytes=CAPACITY), host.durable, host.failed)
+        wal = FileWal(host.open(), FileWalSettings(capacity_bytes=CAPACITY, hold_ms=0), host.durable, host.failed)
         try:
             records = await wal.recover(host.trim_lsn)
         except Corrupt as error:

@@ -21,7 +21,8 @@ async def started(device: MemoryWalDevice, **settings: int) -> FileWal:
     def fail(error: BaseException) -> None:
         raise AssertionError("the WAL failed") from error
 
-    wal = FileWal(device, FileWalSettings(capacity_bytes=6 * SEGMENT, **settings), lambda entries: None, fail)
+    each = FileWalSettings(capacity_bytes=6 * SEGMENT, hold_ms=0, **settings)  # steps are counted in turns of the loop
+    wal = FileWal(device, each, lambda entries: None, fail)
     await wal.begin(1, await wal.recover(0))
     return wal
 
