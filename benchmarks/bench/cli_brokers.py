@@ -27,9 +27,17 @@ from benchmarks.bench.options import (
 
 
 def _measure(
-    brokers: Any, plans: Any, rounds: int, name: str, text: str, cpus: str, server_cpus: str, out: Path | None
+    brokers: Any,
+    plans: Any,
+    rounds: int,
+    name: str,
+    text: str,
+    cpus: str,
+    server_cpus: str,
+    out: Path | None,
+    into: Any = None,
 ) -> None:
-    """Run plans on brokers in turn and show the table."""
+    """Run plans on brokers in turn and show the table. `into`: a table whose other cases stay in what is written."""
     from rich.console import Console
 
     from benchmarks.bench import comparison, table
@@ -47,7 +55,7 @@ def _measure(
     def save_table(found: Any) -> None:
         if out is not None:
             try:
-                table.write(out, found)
+                table.write(out, table.merged(into, found) if into is not None else found)
             except OSError as error:
                 raise BenchError(f"the table could not be written to {out}: {error.strerror}") from None
 
@@ -91,7 +99,9 @@ def versus(
 def run_matrix(
     brokers: Annotated[Path, typer.Option("--brokers", help="A .toml file with one [[broker]] for each.")],
     file: Annotated[Path, typer.Argument(help="The cases.")] = MATRICES / "versus-kafka.toml",
-    only: Annotated[str, typer.Option("--only", help="Cases by name, with * for anything.")] = "*",
+    only: Annotated[
+        str, typer.Option("--only", help="Cases by name, with * for anything; the table's others are kept.")
+    ] = "*",
     rounds: Annotated[int, typer.Option(help="Instead of the file's number.")] = 0,
     changes: Annotated[list[str] | None, typer.Option("--set", "-s", help="Any key, for every case.")] = None,
     cpus: Cpus = "",
@@ -102,6 +112,7 @@ def run_matrix(
     """Run the cases of a file on several brokers in turn and keep a small table of the medians."""
     with reported():
         from benchmarks.bench import matrix as matrices
+        from benchmarks.bench import table
         from benchmarks.bench.environment import machine, machine_kind
         from benchmarks.bench.profiles import parse_change
 
@@ -109,8 +120,19 @@ def run_matrix(
         name = name or cases.name
         out = out or RESULTS / machine_kind(machine()) / f"{name}.json"
         out.parent.mkdir(parents=True, exist_ok=True)
+        kept = table.read_any(out) if only != "*" and out.exists() else None
+        if kept is not None and not isinstance(kept, table.Table):
+            raise BenchError(f"{out} is the result of a run: no table that could take cases in")
         _measure(
-            matrices.load_brokers(brokers), plans, rounds or cases.rounds, name, cases.text, cpus, server_cpus, out
+            matrices.load_brokers(brokers),
+            plans,
+            rounds or cases.rounds,
+            name,
+            cases.text,
+            cpus,
+            server_cpus,
+            out,
+            kept,
         )
         typer.echo(f"written to {out}")
 

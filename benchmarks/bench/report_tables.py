@@ -55,6 +55,10 @@ def _measured(table: Table) -> str:
         f"right after the other. Measured {table.measured_at[:10]} with clients on CPUs {where.cpuset_client} "
         f"and brokers on CPUs {where.cpuset_server or 'unknown'}."
     )
+    again = {row.case: row.measured_at[:10] for row in table.rows if row.measured_at}
+    if again:
+        days = sorted(set(again.values()))
+        text += f" Measured again on {', '.join(days)}: {', '.join(again)}."
     note = ""
     if where.others_share > 0.1:
         note = (

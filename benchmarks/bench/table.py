@@ -28,7 +28,7 @@ class Ratio(msgspec.Struct, frozen=True, kw_only=True):
     noise: float = 0.0
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One case on one broker."""
 
     case: str
@@ -38,6 +38,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     ratios: dict[str, Ratio] = {}  # of the table's first broker to this one; empty for the first
     limited_by: str = ""
     failure: str = ""  # why there are no figures
+    measured_at: str = ""  # and commit: when they are not the table's
+    commit: str = ""
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +53,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """A set of rows measured in one go."""
+    """A set of rows measured in one go; rows that were measured again later say so."""
 
     kind: str = "table"
     schema: int = SCHEMA
@@ -66,6 +68,30 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     def row(self, case: str, broker: str) -> Row | None:
         """The row of this case and broker."""
         return next((row for row in self.rows if row.case == case and row.broker == broker), None)
+
+
+def merged(kept: Table, found: Table) -> Table:
+    """`kept` with the cases of `found` in the place of its own ones of the same name, or behind them.
+
+    BenchError: they were measured on other machines, CPUs or brokers, so that they cannot stand side by side.
+    """
+    for what, before, now in (
+        ("brokers", ", ".join(kept.brokers), ", ".join(found.brokers)),
+        ("machine", kept.environment.machine, found.environment.machine),
+        ("CPUs of the client", kept.environment.cpuset_client, found.environment.cpuset_client),
+        ("CPUs of the server", kept.environment.cpuset_server, found.environment.cpuset_server),
+    ):
+        if before != now:
+            raise BenchError(f"table {kept.name} cannot take these cases in: its {what}: {before}; these: {now}")
+    cases = {case.name: case for case in kept.cases} | {case.name: case for case in found.cases}
+    rows = {(row.case, row.broker): row for row in kept.rows if all(row.case != case.name for case in found.cases)}
+    for row in found.rows:
+        measured_at, commit = row.measured_at or found.measured_at, row.commit or found.environment.commit
+        rows[row.case, row.broker] = msgspec.structs.replace(row, measured_at=measured_at, commit=commit)
+    order = list(cases)
+    return msgspec.structs.replace(
+        kept, cases=tuple(cases.values()), rows=tuple(sorted(rows.values(), key=lambda row: order.index(row.case)))
+    )
 
 
 def write(path: Path, table: Table) -> None:
