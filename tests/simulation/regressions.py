@@ -22,7 +22,7 @@ class Regression:
 REGRESSIONS: tuple[Regression, ...] = (
     Regression(
         "metadata-outage",
-        14,
+        47002,
         15.0,
         "a metadata connection that broke while a group partition was loaded ended the broker",
     ),
