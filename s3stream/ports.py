@@ -71,8 +71,8 @@ class WalDevice(Protocol):
         """Numbers of the existing segments, ascending."""
         ...
 
-    async def read_segment(self, number: int) -> Buffer:
-        """The whole content of a segment, for recovery."""
+    async def read_segment(self, number: int, size_bytes: int | None = None) -> Buffer:
+        """The content of a segment, all of it or its first `size_bytes`, for recovery."""
         ...
 
     async def create_segment(self, number: int) -> None:

@@ -77,8 +77,8 @@ class FolderWalDevice:
     async def list_segments(self) -> Sequence[int]:
         return await self._run(self._list)
 
-    async def read_segment(self, number: int) -> Buffer:
-        return await self._run(self._read, number)
+    async def read_segment(self, number: int, size_bytes: int | None = None) -> Buffer:
+        return await self._run(self._read, number, size_bytes)
 
     async def create_segment(self, number: int) -> None:
         await self._run(self._create, number)
@@ -131,9 +131,10 @@ class FolderWalDevice:
         found = (_NAME.fullmatch(entry) for entry in os.listdir(self.path))
         return sorted(int(match.group(1)) for match in found if match)
 
-    def _read(self, number: int) -> Buffer:
+    def _read(self, number: int, size_bytes: int | None) -> Buffer:
         with self._name(number).open("rb", buffering=0) as file:
-            content = bytearray(os.fstat(file.fileno()).st_size)
+            size = os.fstat(file.fileno()).st_size
+            content = bytearray(size if size_bytes is None else min(size, size_bytes))
             view, filled = memoryview(content), 0
             while filled < len(content):
                 count = file.readinto(view[filled:])

@@ -27,8 +27,8 @@ class MemoryWalDevice:
     async def list_segments(self) -> Sequence[int]:
         return sorted(self.segments)
 
-    async def read_segment(self, number: int) -> Buffer:
-        return bytes(self._segment(number))
+    async def read_segment(self, number: int, size_bytes: int | None = None) -> Buffer:
+        return bytes(self._segment(number)[:size_bytes])
 
     async def create_segment(self, number: int) -> None:
         if number in self.segments:

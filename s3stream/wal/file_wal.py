@@ -37,7 +37,7 @@ from s3stream.wal.frame import (
     pack_crc,
     pack_frame_part,
 )
-from s3stream.wal.recovery import Recovered, recover
+from s3stream.wal.recovery import Recovered, recovery
 from s3stream.wal.segments import SegmentKeeper
 
 _HOLD_BYTES = 256 * 1024
@@ -149,15 +149,20 @@ class FileWal:
     # -- life
 
     async def recover(self, trim_lsn: int) -> Sequence[WalRecord]:
-        """See the port. The payloads are copies: a view of one small frame would hold its whole segment."""
+        """See the port."""
         if self.recovered is not None:
             raise Invalid("the WAL was recovered already")
         self._old = list(await self._device.list_segments())
-        content = {number: await self._device.read_segment(number) for number in self._old}
-        found = recover(content, trim_lsn, accept_loss=self._settings.accept_loss)
+        steps = recovery(self._old, trim_lsn, accept_loss=self._settings.accept_loss)
+        try:
+            wanted = next(steps)
+            while True:
+                wanted = steps.send(await self._device.read_segment(*wanted))
+        except StopIteration as end:
+            found: Recovered = end.value
         self.recovered = found._replace(records=[])
         self._next_lsn = found.next_lsn
-        return [record._replace(payload=memoryview(bytes(record.payload))) for record in found.records]
+        return found.records
 
     async def begin(self, wal_epoch: int, survivors: Sequence[WalRecord]) -> Sequence[int]:
         """See the port. Retry when the disk has no space for it; Invalid when `wal_epoch` is not above all it holds."""

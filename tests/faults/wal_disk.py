@@ -108,8 +108,8 @@ class CrashDevice:
     async def list_segments(self) -> Sequence[int]:
         return sorted(self._live().cached)
 
-    async def read_segment(self, number: int) -> Buffer:
-        return bytes(self._live().cached[number])
+    async def read_segment(self, number: int, size_bytes: int | None = None) -> Buffer:
+        return bytes(self._live().cached[number][:size_bytes])
 
     async def create_segment(self, number: int) -> None:
         disk = self._live()

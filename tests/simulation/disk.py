@@ -146,11 +146,13 @@ class Disk:
         self._full_until_s = self._syncs_held_until_s = 0.0
         self.mend()
 
-    def read(self, number: int) -> bytes:
-        """What a process gets to see of a segment."""
+    def read(self, number: int, size_bytes: int | None = None) -> bytes:
+        """What a process gets to see of a segment. Only who reads it whole meets faults: they are in frames."""
         segment = self.segments.get(number)
         if segment is None:
             raise SimulationFailure(f"read of segment {number}, which does not exist")
+        if size_bytes is not None:
+            return bytes(segment.cached[:size_bytes])
         if segment.torn:
             self.fired["rare: torn segment recovered"] += 1
             segment.torn = False

@@ -28,9 +28,9 @@ class SimulatedWalDevice:
         await self._wait(1)
         return sorted(self._disk.segments)
 
-    async def read_segment(self, number: int) -> Buffer:
+    async def read_segment(self, number: int, size_bytes: int | None = None) -> Buffer:
         await self._wait(2)
-        return self._disk.read(number)
+        return self._disk.read(number, size_bytes)
 
     async def create_segment(self, number: int) -> None:
         await self._at_some_moment(lambda: self._disk.create(number), 4)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Sequence
 
 import pytest
 from typing_extensions import Buffer
 
-from s3stream.errors import Invalid
+from s3stream.errors import Corrupt, Invalid
 from s3stream.ports import Done
 from s3stream.wal.device_memory import MemoryWalDevice
 from s3stream.wal.file_wal import FileWal, FileWalSettings
+from s3stream.wal.frame import FRAME_HEADER_SIZE, SEGMENT_HEADER_SIZE
 
 SEGMENT = 4096
 FRAME = memoryview(bytes(1000))  # three of them fill a segment
@@ -116,3 +118,65 @@ async def test_a_grace_never_holds_up_appends() -> None:
 async def test_a_capacity_of_a_few_segments_is_refused() -> None:
     with pytest.raises(Invalid, match="holds less than 4"):
         FileWal(MemoryWalDevice(SEGMENT), FileWalSettings(capacity_bytes=3 * SEGMENT), print, print)
+
+
+class CountingDevice(MemoryWalDevice):
+    """Notes what is read, and how many contents of whole segments are held at a time."""
+
+    def __init__(self) -> None:
+        super().__init__(SEGMENT)
+        self.read_whole: list[int] = []
+        self.most_held = 0
+        self._held: weakref.WeakSet[Content] = weakref.WeakSet()
+
+    async def read_segment(self, number: int, size_bytes: int | None = None) -> Buffer:
+        if size_bytes is not None:
+            return await super().read_segment(number, size_bytes)
+        self.read_whole.append(number)
+        content = Content(await super().read_segment(number))
+        self._held.add(content)
+        self.most_held = max(self.most_held, len(self._held))
+        return content
+
+
+class Content(bytearray):
+    """A weak reference to it can be made."""
+
+    __hash__ = object.__hash__
+
+
+async def test_recovery_reads_what_the_trim_point_has_not_passed_one_segment_at_a_time() -> None:
+    device = CountingDevice()
+    wal = await started(device, grace_ms=60_000)
+    last = await append(wal, 17)
+    kept = last - 9  # 3 + 3 frames before it are trimmed, with the SEAL and what shares its segment
+    wal.trim(kept)
+    await turns()
+    await wal.close()
+    assert len(device.segments) == 6
+
+    again = FileWal(device, FileWalSettings(capacity_bytes=6 * SEGMENT), print, print)
+    records = await again.recover(kept)
+    assert [record.lsn for record in records] == list(range(kept, last + 1))
+    assert all(record.payload == FRAME for record in records)
+    passed = min(device.read_whole) - 1
+    assert passed >= 2
+    assert sorted(set(device.read_whole)) == list(range(passed + 1, 7))
+    assert device.most_held <= 2
+    await again.begin(2, records)
+    await again.close()
+
+
+async def test_damage_is_described_although_its_segment_is_no_longer_held() -> None:
+    device = CountingDevice()
+    wal = await started(device)
+    await append(wal, 7)
+    await wal.close()
+    number = sorted(device.segments)[1]
+    first = SEGMENT_HEADER_SIZE + FRAME_HEADER_SIZE
+    device.segments[number][first - 1] ^= 1  # the checksum of the first frame's header
+    again = FileWal(device, FileWalSettings(capacity_bytes=6 * SEGMENT), print, print)
+    with pytest.raises(
+        Corrupt, match=rf"WAL segment {number}, offset {SEGMENT_HEADER_SIZE}: expected a frame with LSN"
+    ):
+        await again.recover(0)
