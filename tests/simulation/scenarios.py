@@ -118,7 +118,7 @@ SCENARIOS = {
                 "rare: back-pressure",
                 "rare: produce held back",
             ),
-            fast_disk,
+            troubles.small_log,
         ),
         Scenario(
             "store-lies",

@@ -270,6 +270,11 @@ def small_segments(rng: random.Random) -> WorldSettings:
     return settings
 
 
+def small_log(rng: random.Random) -> WorldSettings:
+    """Half of the logs are full after a few seconds without a store."""
+    return rng.choice((fast_disk, small_segments))(rng)
+
+
 def skewed_clock(rng: random.Random) -> WorldSettings:
     settings = fast_disk(rng)
     settings.clock_offset_ms = rng.choice((-1, 1)) * rng.randint(1_000, 10 * 86_400_000)
