@@ -34,6 +34,7 @@ def page(found: Sequence[Result | Table], title: str = "Benchmark report") -> st
     """The whole page."""
     results = [each for each in found if isinstance(each, Result)]
     tables = [each for each in found if isinstance(each, Table)]
+    tables.sort(key=lambda table: any(case.x is not None for case in table.cases))  # curves come last
     body = [f"<h1>{html.escape(title)}</h1>"]
     body.append('<p class="soft">Made by <code>weir bench report</code> from measured results.</p>')
     body.append(_READING)
