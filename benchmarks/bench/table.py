@@ -83,15 +83,13 @@ def merged(kept: Table, found: Table) -> Table:
     ):
         if before != now:
             raise BenchError(f"table {kept.name} cannot take these cases in: its {what}: {before}; these: {now}")
-    cases = {case.name: case for case in kept.cases} | {case.name: case for case in found.cases}
-    rows = {(row.case, row.broker): row for row in kept.rows if all(row.case != case.name for case in found.cases)}
-    for row in found.rows:
-        measured_at, commit = row.measured_at or found.measured_at, row.commit or found.environment.commit
-        rows[row.case, row.broker] = msgspec.structs.replace(row, measured_at=measured_at, commit=commit)
-    order = list(cases)
-    return msgspec.structs.replace(
-        kept, cases=tuple(cases.values()), rows=tuple(sorted(rows.values(), key=lambda row: order.index(row.case)))
-    )
+    cases = {case.name: case for case in (*kept.cases, *found.cases)}
+    again = {case.name for case in found.cases}
+    when = {"measured_at": found.measured_at, "commit": found.environment.commit}
+    rows = [row for row in kept.rows if row.case not in again]
+    rows += [msgspec.structs.replace(row, **when) for row in found.rows]
+    rows.sort(key=lambda row: list(cases).index(row.case))
+    return msgspec.structs.replace(kept, cases=tuple(cases.values()), rows=tuple(rows))
 
 
 def write(path: Path, table: Table) -> None:

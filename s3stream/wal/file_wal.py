@@ -198,8 +198,7 @@ class FileWal:
             return
         self._closed = True
         if self._hold is not None:
-            self._hold.cancel()
-            self._hold_is_over()
+            self._end_hold()
         try:
             if self._writing is not None or self._waiting:
                 await self._until_durable(self._next_lsn - 1)
@@ -262,8 +261,7 @@ class FileWal:
         self._padding = padding = -end & 7
         self._position = end + padding
         if self._hold is not None and (len(group.entries) >= self._expected or end - group.offset >= _HOLD_BYTES):
-            self._hold.cancel()
-            self._hold_is_over()
+            self._end_hold()
         return lsn
 
     def _open_group(self, length: int) -> _Group:
@@ -313,12 +311,14 @@ class FileWal:
                 self._hold = None
             return False
         if self._hold is None:
-            self._hold = loop.call_at(self._hold_until_s, self._hold_is_over)
+            self._hold = loop.call_at(self._hold_until_s, self._end_hold)
         return True
 
-    def _hold_is_over(self) -> None:
+    def _end_hold(self) -> None:
         """The expected entries came, or the time is over. Waiting in vain is done ever more seldom."""
-        self._hold = None
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
         entries = len(self._group.entries) if self._group is not None else 0
         if 2 * entries >= self._expected:
             self._holds_in_vain = 0

@@ -271,7 +271,7 @@ def small_segments(rng: random.Random) -> WorldSettings:
 
 
 def small_log(rng: random.Random) -> WorldSettings:
-    """Half of the logs are full after a few seconds without a store."""
+    """Half of the logs have small segments, and many of these are full after a few seconds without a store."""
     return rng.choice((fast_disk, small_segments))(rng)
 
 

@@ -180,3 +180,21 @@ async def test_damage_is_described_although_its_segment_is_no_longer_held() -> N
         Corrupt, match=rf"WAL segment {number}, offset {SEGMENT_HEADER_SIZE}: expected a frame with LSN"
     ):
         await again.recover(0)
+
+
+async def test_a_frame_that_is_gone_when_it_is_read_again_is_no_frame() -> None:
+    device = CountingDevice()
+    wal = await started(device)
+    await append(wal, 4)
+    await wal.close()
+
+    async def read_segment(number: int, size_bytes: int | None = None) -> Buffer:
+        content = bytearray(await CountingDevice.read_segment(device, number, size_bytes))
+        if size_bytes is None and device.read_whole.count(1) == 2:
+            content[SEGMENT_HEADER_SIZE] ^= 1
+        return content
+
+    device.read_segment = read_segment  # type: ignore[method-assign]
+    again = FileWal(device, FileWalSettings(capacity_bytes=6 * SEGMENT), print, print)
+    with pytest.raises(Corrupt, match="was there when the segment was read first, but not when it was read again"):
+        await again.recover(0)
