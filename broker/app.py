@@ -150,18 +150,20 @@ class Broker:
             connections_max_idle_ms=settings.network.connections_max_idle_ms,
             listen_backlog=settings.network.listen_backlog,
         )
+        # Before the listener: who has seen that open may ask for these pages. After it at the end, for the same reason.
+        self.observability = Observability(services, listener, arena, adapters.store)
+        check = adapters.store_check
+        if check is not None:
+            self.observability.readiness.add("object store", lambda: check.problem)
+        await self.observability.start()
+        closers.push_async_callback(self.observability.close)
         port = await listener.start(listener_address.host, listener_address.port)
         closers.push_async_callback(listener.close, settings.network.shutdown_timeout_ms / 1000)
         # Before the listener: it waits for answers, and members may wait in JoinGroup for minutes.
         closers.push_async_callback(groups.close)
         controller.advertise(self._endpoint(port))
-        self.observability = Observability(services, listener, arena, adapters.store)
-        await self.observability.start()
-        closers.push_async_callback(self.observability.close)
-        check = adapters.store_check
         if check is not None:
             supervisor.spawn("check of the object store", check.run())
-            self.observability.readiness.add("object store", lambda: check.problem)
         self.bootstrap = f"{listener_address.host}:{port}"
         _log.info("broker is up", extra={"bootstrap": self.bootstrap, "cluster": controller.image.cluster_id})
 

@@ -24,6 +24,7 @@ class Observability:
         self._loop_lag = LoopLag()
         self.group_lag = LagSampler(services.groups, services.partitions, services.clock, _LAG_INTERVAL_MS)
         self.readiness = Readiness()
+        self.readiness.add("listener", lambda: None if listener.listening else "accepts no connections")
         self.readiness.add("storage", self._storage_problem)
         self.readiness.add("groups", self._groups_problem)
         self._registry = registry_of(

@@ -23,6 +23,7 @@ class Retrying:
     def __init__(self, base_ms: int, max_ms: int, rng: random.Random, on_failure: Callable[[], None]) -> None:
         self._base_ms, self._max_ms, self._rng = base_ms, max_ms, rng
         self._on_failure = on_failure
+        self._pauses: set[asyncio.Future[None]] = set()
 
     async def until_settled(self, what: str, call: Callable[[], Awaitable[T]], *, also_invalid: bool = False) -> T:
         """The result of `call`; every other kind of error passes through.
@@ -50,4 +51,25 @@ class Retrying:
             self._on_failure()
             if backoff.tries % _LOG_EVERY_TRIES == 0:
                 _log.warning("%s failed, try %d: %s", what, backoff.tries + 1, failure)
-            await asyncio.sleep(backoff.next_delay_s(failure))
+            await self._pause(backoff.next_delay_s(failure))
+
+    def hurry(self) -> None:
+        """End every pause between two tries: somebody waits who has less time than a pause may take."""
+        for pause in self._pauses:
+            _end(pause)
+
+    async def _pause(self, delay_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        pause: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(delay_s, _end, pause)
+        self._pauses.add(pause)
+        try:
+            await pause
+        finally:
+            timer.cancel()
+            self._pauses.remove(pause)
+
+
+def _end(pause: asyncio.Future[None]) -> None:
+    if not pause.done():
+        pause.set_result(None)

@@ -113,7 +113,8 @@ class Uploader:
             self._wake.set()
 
     async def flush(self) -> None:
-        """Return when everything that is durable now is committed (or its stream is gone)."""
+        """Return when everything that is durable now is committed (or its stream is gone). A store that failed is asked
+        again at once: at a stop there may be less time than a pause between two tries takes."""
         targets = {s.stream_id: s.durable_end for s in self._appends.dirty if s.durable_end > s.uploaded_end}
         if not targets:
             return
@@ -122,6 +123,7 @@ class Uploader:
         finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._flushes.append((targets, finished))
         self._wake.set()
+        self._retrying.hurry()
         await finished
 
     def stop(self, reason: BaseException) -> None:

@@ -63,6 +63,7 @@ class Listener:
         self._listen_backlog = listen_backlog
         self._by_host: dict[str, int] = {}
         self._max_idle_s = connections_max_idle_ms / 1000
+        self.listening = False
         self._server: asyncio.AbstractServer | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -71,6 +72,7 @@ class Listener:
         """Listen; returns the port (of use when asked for port 0). OSError when it is taken."""
         server = await self.loop.create_server(lambda: Connection(self), host, port, backlog=self._listen_backlog)
         self._server = server
+        self.listening = True
         self._schedule_sweep()
         sockets = getattr(server, "sockets", None)
         return int(sockets[0].getsockname()[1]) if sockets else port
@@ -136,6 +138,7 @@ class Listener:
     # -- shutdown --------------------------------------------------------------------------------------------------
 
     def stop_accepting(self) -> None:
+        self.listening = False
         if self._server is not None:
             self._server.close()
         if self._sweep is not None:

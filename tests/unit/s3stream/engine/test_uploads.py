@@ -548,3 +548,24 @@ async def test_the_state_outlives_the_records(world: World, overtaken: bool) -> 
     assert await read_all(stream) == written[-1:]
     rows = await world.meta.range_rows(1, 0, 10)
     assert [(row.start_offset, row.end_offset) for row in rows] == [(stream.start_offset, stream.durable_end)]
+
+
+async def test_a_stop_does_not_wait_for_the_next_try_of_an_upload() -> None:
+    hour_ms = 3_600_000
+    world = World(dataclasses.replace(SETTINGS, retry_base_ms=hour_ms, retry_max_ms=hour_ms))
+    store = world.store = PuttingStore(world.store)
+    await world.start()
+
+    async def refuse(number: int, key: str, body: Any) -> None:
+        if number == 1:
+            raise Retry("busy", retry_after_ms=hour_ms)
+
+    store.before = refuse
+    stream, _ = await filled(world, 1, 5)
+    upload = asyncio.create_task(world.engine.flush())
+    await asyncio.sleep(0.01)
+    assert (len(store.puts), stream.uploaded_end) == (1, 0)
+    await world.engine.close(upload=True, timeout_s=5)
+    await upload
+    assert (len(store.puts), stream.uploaded_end, world.disk.frames) == (2, 5, [])
+    await world.close()
