@@ -266,7 +266,7 @@ def main() -> int:
     parser.add_argument("--core", type=int, help="pin this client to one core")
     parser.add_argument("--seconds", type=float, default=10, help="length of one case")
     parser.add_argument("--warm-up", type=float, default=3)
-    parser.add_argument("--in-flight", type=int, default=16, help="small requests under way; of large ones a fourth of it")
+    parser.add_argument("--in-flight", type=int, default=16, help="small requests under way; of large ones a fourth")
     arguments = parser.parse_args()
     if arguments.core is not None:
         os.sched_setaffinity(0, {arguments.core})
