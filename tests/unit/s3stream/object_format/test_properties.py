@@ -172,4 +172,33 @@ def test_builder_refuses_empty_object_and_unknown_kind() -> None:
 def test_steps_give_way_after_each_block() -> None:
     builder = ObjectBuilder(1, 1, 1, KIND_STREAM, block_target_size_bytes=10)
     run = Run(1, range(5), range(1, 6), [1] * 5, [0] * 5, [memoryview(b"x" * 10)] * 5, state=b"")
-    assert list(builder.add_run_in_steps(run)) == [50] * 5 + [BLOCK_HEADER_SIZE_BYTES + 12]
+    assert list(builder.add_run_in_steps(run)) == [0, *[50] * 5, BLOCK_HEADER_SIZE_BYTES + 12]
+
+
+def test_a_run_of_very_many_batches_is_checked_in_steps_to_its_last() -> None:
+    count = 10_000
+    payloads = [memoryview(b"x")] * count
+    run = Run(1, range(count), range(1, count + 1), [1] * count, [0] * count, payloads)
+    assert list(ObjectBuilder(1, 1, 1, KIND_STREAM).add_run_in_steps(run))[:-1] == [0] * 3
+    overlapping = [*range(1, count), count - 1]
+    with pytest.raises(Invalid, match=rf"batch \[{count - 1}, {count - 1}\) after offset {count - 1}"):
+        ObjectBuilder(1, 1, 1, KIND_STREAM).add_run(run._replace(end_offsets=overlapping))
+    between = [*range(4096), 4095, *range(4097, count)]  # it overlaps the one before, across two steps
+    with pytest.raises(Invalid, match=r"batch \[4095, 4097\) after offset 4096"):
+        ObjectBuilder(1, 1, 1, KIND_STREAM).add_run(run._replace(base_offsets=between))
+
+
+def test_a_block_of_many_batches_is_one_buffer_with_the_same_bytes() -> None:
+    payloads = [memoryview(bytes([number % 256]) * (1 + number % 7)) for number in range(300)]
+
+    def built(target: int) -> BuiltObject:
+        builder = ObjectBuilder(1, 1, 1, KIND_STREAM, block_target_size_bytes=target)
+        builder.add_run(Run(1, range(300), range(1, 301), [1] * 300, [0] * 300, payloads))
+        return builder.finish()
+
+    one = built(1 << 20)
+    assert len(one.buffers) == 3  # header, batches, index and footer
+    assert len(one.buffers[1]) == sum(map(len, payloads)) == one.entries[0].size - BLOCK_HEADER_SIZE_BYTES
+    assert bytes(one.buffers[1]) == b"".join(payloads)
+    few = built(100)
+    assert len(few.buffers) == 300 + len(few.entries) + 1
