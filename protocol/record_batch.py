@@ -36,6 +36,7 @@ LOG_APPEND_TIME: Final = 0x08
 TRANSACTIONAL: Final = 0x10
 CONTROL: Final = 0x20
 DELETE_HORIZON: Final = 0x40
+_FORBIDDEN: Final = CONTROL | LOG_APPEND_TIME | DELETE_HORIZON  # to producers
 
 CODEC_NONE: Final = 0
 CODEC_GZIP: Final = 1
@@ -162,18 +163,19 @@ def validate_produce_batch(
     size = 0 if records is None else len(records)
     if records is None or size < MAGIC_AT + 1:
         raise InvalidBatch(ErrorCode.INVALID_RECORD, f"one record batch expected, got {size} bytes")
-    if size < HEADER_BYTES or records[MAGIC_AT] != MAGIC:
+    if size < HEADER_BYTES:
         raise _malformed(records)
     header = _new_tuple(BatchHeader, HEADER.unpack_from(records))
-    base_offset, length, _, _, expected_crc, attributes, last_delta, _, _, producer_id, _, sequence, count = header
-    if length + LENGTH_END != size:
+    base_offset, length, _, magic, expected_crc, attributes, last_delta, _, _, producer_id, _, sequence, count = header
+    if magic != MAGIC or length != size - LENGTH_END:
         raise _malformed(records)
-    codec = attributes & CODEC_MASK
-    if codec > CODEC_ZSTD:
-        raise InvalidBatch(ErrorCode.INVALID_RECORD, f"codec 0 to {CODEC_ZSTD} expected, got {codec}", by_log=True)
-    if codec == CODEC_ZSTD and not zstd_allowed:
-        raise InvalidBatch(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, "zstd needs Produce version 7 or later")
-    if base_offset != 0:
+    if attributes & CODEC_MASK >= CODEC_ZSTD:
+        codec = attributes & CODEC_MASK
+        if codec > CODEC_ZSTD:
+            raise InvalidBatch(ErrorCode.INVALID_RECORD, f"codec 0 to {CODEC_ZSTD} expected, got {codec}", by_log=True)
+        if not zstd_allowed:
+            raise InvalidBatch(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, "zstd needs Produce version 7 or later")
+    if base_offset:
         message = f"base offset 0 expected, got {base_offset}"
         raise InvalidBatch(ErrorCode.INVALID_RECORD, message, by_log=True)
     if max_batch_bytes is not None and size > max_batch_bytes:
@@ -188,9 +190,9 @@ def validate_produce_batch(
     if last_delta != count - 1:
         message = f"last offset delta {count - 1} expected for {count} records, got {last_delta}"
         raise InvalidBatch(ErrorCode.INVALID_RECORD, message, by_log=True)
-    if attributes & (CONTROL | LOG_APPEND_TIME | DELETE_HORIZON):
+    if attributes & _FORBIDDEN:
         raise _forbidden_attribute(attributes)
-    if producer_id > -1 and sequence < 0:
+    if sequence < 0 <= producer_id:
         message = f"sequence from 0 expected with producer id {producer_id}, got {sequence}"
         raise InvalidBatch(ErrorCode.INVALID_RECORD, message, by_log=True)
     return header

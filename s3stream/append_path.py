@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import cast
 
 from s3stream.errors import Fatal
 from s3stream.metrics import EngineMetrics
@@ -16,8 +17,8 @@ from s3stream.ports import Done, Wal
 from s3stream.stream import Stream
 from s3stream.tail_cache import TailCache
 
-Entry = tuple[Stream, int, int]
-"""(stream, end offset, bytes): what the WAL hands back when a frame is durable."""
+Entry = tuple[Stream, int, int, int]
+"""(stream, end offset, bytes, how many appends there were with it): what the WAL hands back when a frame is durable."""
 
 
 class AppendPath:
@@ -34,7 +35,6 @@ class AppendPath:
         self._metrics = metrics
         self._on_group, self._on_failure = on_group, on_failure
         self._wal: Wal | None = None
-        self._pending: deque[Entry] = deque()
         self._appended = self._durable = 0  # frames so far
         self._acks: deque[tuple[int, Done]] = deque()
         """Who is told when so many frames are durable; the numbers never fall."""
@@ -67,7 +67,7 @@ class AppendPath:
     @property
     def pending(self) -> int:
         """Appends that are not durable yet."""
-        return len(self._pending)
+        return self._appended - self._durable if self.failure is None else 0
 
     def append(
         self, stream: Stream, payload: memoryview, record_count: int, max_timestamp_ms: int, done: Done | None
@@ -84,14 +84,14 @@ class AppendPath:
         base = stream.next_offset
         end = base + record_count
         size = len(payload)
-        entry = (stream, end, size)
+        before = self._appended
+        appended = before + 1
+        entry = (stream, end, size, appended)
         lsn = wal.append(stream_id, stream.epoch, base, record_count, max_timestamp_ms, payload, entry)
         stream.next_offset = end
-        pending = self._pending
-        if not pending:
+        if before == self._durable:
             self._group_since = asyncio.get_running_loop().time()
-        pending.append(entry)
-        self._appended = appended = self._appended + 1
+        self._appended = appended
         if done is not None:
             self._acks.append((appended, done))
         # As `_add_to_tail`, without the call.
@@ -108,7 +108,7 @@ class AppendPath:
         """Run `done` once everything appended so far, to any stream, is durable; at once if it is."""
         if self.failure is not None:
             done(self.failure)
-        elif self._pending:
+        elif self._appended > self._durable:
             self._acks.append((self._appended, done))
         else:
             done(None)
@@ -131,26 +131,27 @@ class AppendPath:
         stream.tail_bytes += size
         self.tail_bytes += size
 
-    def on_durable(self, entries: Sequence[object]) -> None:
+    def on_durable(self, group: Sequence[object]) -> None:
         """The WAL's callback: one flush group is durable. Ends first, then `done` in order, then each listener once."""
         if self.failure is not None:
             return
+        entries = cast("Sequence[Entry]", group)  # what `append` gave to the WAL
+        before, durable = self._durable, self._durable + len(entries)
+        first, last = entries[0][3], entries[-1][3]
+        if first != before + 1 or last != durable:
+            self.fail(Fatal(f"the WAL reports appends {first} to {last} durable, expected {before + 1} to {durable}"))
+            return
         loop = asyncio.get_running_loop()
-        touched: dict[int, Stream] = {}
+        touched: dict[Stream, None] = {}
         acked: list[Done] = []
-        pending = self._pending
-        for entry in entries:
-            expected = pending.popleft()
-            if entry is not expected:
-                pending.appendleft(expected)
-                self.fail(Fatal(f"the WAL reports {entry!r} durable, {expected!r} was appended before it"))
-                return
-            stream, end, size = expected
-            self.pending_bytes -= size
+        settled_bytes = 0
+        for stream, end, size, _ in entries:
+            settled_bytes += size
             stream.durable_end = end
-            touched[stream.stream_id] = stream
-        self._durable += len(entries)
-        acks, durable = self._acks, self._durable
+            touched[stream] = None
+        self.pending_bytes -= settled_bytes
+        self._durable = durable
+        acks = self._acks
         while acks and acks[0][0] <= durable:
             acked.append(acks.popleft()[1])
         now = loop.time()
@@ -159,11 +160,11 @@ class AppendPath:
         self._metrics.wal_group_entries.observe(len(entries))
         self._metrics.ack_seconds.observe(now - self._group_since)
         self._group_since = now
-        for stream in touched.values():
+        for stream in touched:
             if stream.waiters is not None:
                 acked.extend(_take_reached(stream))
         _call_all(loop, acked, None)
-        for stream in touched.values():
+        for stream in touched:
             if stream.listener is not None:
                 try:
                     stream.listener.on_durable(stream)
@@ -180,7 +181,6 @@ class AppendPath:
         self._on_failure(failure)  # marks every stream as gone before anybody is told
         waiting = [done for _, done in self._acks]
         self._acks.clear()
-        self._pending.clear()
         self.pending_bytes = 0
         _call_all(asyncio.get_running_loop(), waiting, failure)
 

@@ -13,6 +13,7 @@ from broker.partitions.producer_state import ProducerState, SentBatch
 from broker.partitions.recompress import as_topic_codec
 from protocol.errors import ErrorCode
 from protocol.record_batch import (
+    TRANSACTIONAL,
     BatchHeader,
     InvalidBatch,
     assign,
@@ -127,33 +128,36 @@ class PartitionLog:
             return Appended(_gone(stream.gone), message=f"the log is no longer served here: {stream.gone}")
         try:
             header = validate_produce_batch(records, topic.max_batch_bytes, zstd_allowed)
-            if header.max_timestamp < header.base_timestamp:  # unset
-                repair_max_timestamp(records)
-                header = parse_batch_header(records)
-            if config.compression_type != "producer":
-                records, header = as_topic_codec(records, header, config, topic.max_batch_bytes)
+            # A header's fields by name cost as much as all else here, one by one.
+            _, _, _, _, _, attributes, _, base_timestamp, max_timestamp, producer_id, _, _, count = header
+            if max_timestamp < base_timestamp or config.compression_type != "producer":
+                if max_timestamp < base_timestamp:  # unset
+                    repair_max_timestamp(records)
+                    header = parse_batch_header(records)
+                if config.compression_type != "producer":
+                    records, header = as_topic_codec(records, header, config, topic.max_batch_bytes)
+                base_timestamp, max_timestamp, count = header.base_timestamp, header.max_timestamp, header.record_count
         except InvalidBatch as error:
-            start_offset = self.stream.start_offset if error.by_log else -1
+            start_offset = stream.start_offset if error.by_log else -1
             return Appended(error.error_code, start_offset=start_offset, message=error.message)
-        producer_id = header.producer_id
+        producers = self.producers
         if producer_id >= 0:
-            if header.is_transactional:
+            if attributes & TRANSACTIONAL:
                 return Appended(ErrorCode.INVALID_TXN_STATE, message="transactions are not served")
-            assert self.producers is not None
-            verdict = self.producers.check(header)
+            assert producers is not None
+            verdict = producers.check(header)
             if verdict is not None:
                 if isinstance(verdict, SentBatch):
-                    found = ErrorCode.NONE, verdict.base_offset, verdict.timestamp, self.stream.start_offset
+                    found = ErrorCode.NONE, verdict.base_offset, verdict.timestamp, stream.start_offset
                     return Appended(*found, original_end=verdict.last_offset + 1)
                 message = self._sequence_message(header)
-                return Appended(verdict, start_offset=self.stream.start_offset, message=message)
+                return Appended(verdict, start_offset=stream.start_offset, message=message)
         append_time_ms = -1
-        max_timestamp = header.max_timestamp
         if config.log_append_time:
             append_time_ms = max_timestamp = now_ms
         elif max_timestamp != -1 and (
             max_timestamp - now_ms > config.timestamp_after_max_ms
-            or now_ms - header.base_timestamp > config.timestamp_before_max_ms
+            or now_ms - base_timestamp > config.timestamp_before_max_ms
         ):
             return self._refuse_timestamp(header, now_ms)
         base_offset = stream.next_offset
@@ -161,9 +165,9 @@ class PartitionLog:
         if append_time_ms >= 0:
             set_log_append_time(records, append_time_ms)
             header = parse_batch_header(records)
-        stream.append(records, header.record_count, max_timestamp, done)
+        stream.append(records, count, max_timestamp, done)
         if producer_id >= 0:
-            self.producers.record(header, base_offset)  # type: ignore[union-attr]
+            producers.record(header, base_offset)  # type: ignore[union-attr]
         return _new_tuple(Appended, (_NONE, base_offset, append_time_ms, stream.start_offset, None, -1))
 
     def append_internal(self, batch: memoryview, record_count: int, timestamp_ms: int, done: Done) -> int:
@@ -195,7 +199,7 @@ class PartitionLog:
     def _sequence_message(self, header: BatchHeader) -> str:
         assert self.producers is not None
         producer = self.producers.producers[header.producer_id]
-        last = producer.batches[-1].last_sequence if producer.batches else -1
+        last = producer.batches[-1][1] if producer.batches else -1
         return (
             f"producer {header.producer_id} epoch {header.producer_epoch} sequence {header.base_sequence}:"
             f" the log has epoch {producer.epoch} and last sequence {last}"

@@ -43,7 +43,7 @@ class Bug:
 def ack_before_flush(planted: Planted) -> None:
     def make(original: Any) -> Any:
         def after_last(self: AppendPath, done: Any) -> None:
-            if not self._pending or self.failure is not None:
+            if not self.pending or self.failure is not None:
                 original(self, done)
                 return
             planted.ran()
