@@ -1,16 +1,20 @@
 """The tail cache: the newest batches of all streams in memory, by reference into the arena they were received into.
 
 It holds every batch that is not in a committed object yet (never evicted: the WAL can be read back only at start), and
-beyond that, as far as `max_bytes` allow, batches that are; those go in order of arrival, so that whole arena chunks
-become free. Batches of a stream are contiguous in offsets; what is held of it is one run `[start, end)`, a suffix of
-the stream. Per batch: one entry in four arrays and in the order of arrival, no object. A stream has an entry only
-while it holds batches, an idle one costs nothing.
+beyond that, as far as `max_bytes` allow, batches that are; those go in order of commit. Uploads take all that waits,
+one after the other, so that this is nearly the order of arrival and whole arena chunks become free. Batches of a stream
+are contiguous in offsets; what is held of it is one run `[start, end)`, a suffix of the stream.
+
+Per batch: an entry in three lists, and its LSN in one more until it is in an object: the WAL is trimmed by what is not.
+(Lists, not arrays: three times `array.append` would cost as much as all the rest of an append.) The order has one entry
+per stream and commit: (run, number of its batches in objects by then). Eviction takes as many whole batches of that run
+as it needs. An entry is dead when all those batches are gone (trimmed or dropped meanwhile): eviction skips it, a sweep
+removes those that pile up. A stream has a run only while it holds batches, an idle one costs nothing.
 """
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator
 from itertools import accumulate
@@ -19,6 +23,10 @@ from typing import NamedTuple, cast
 from s3stream.errors import Invalid
 
 _COMPACT_AT = 64
+_EVICT_BATCHES = 128
+"""Looked at in one step of eviction: it may need few of an entry that has thousands."""
+_SPARE_ENTRIES = 1024
+"""Dead entries of the order that are not worth a sweep."""
 
 
 class TailCut(NamedTuple):
@@ -27,32 +35,36 @@ class TailCut(NamedTuple):
     base_offsets: list[int]
     end_offsets: list[int]
     max_timestamps_ms: list[int]
-    lsns: list[int]
     views: list[memoryview]
 
 
 class _Run:
-    """The batches held of one stream. Index `head` is the first live one; `uploaded` counts live ones in objects;
-    `parked` the first ones that eviction has met before they were uploaded."""
+    """The batches held of one stream, from its first append on until it holds none.
 
-    __slots__ = ("bases", "end", "head", "lsns", "max_ts", "parked", "uploaded", "views")
+    Index `head` is the first live one. `shift` batches were removed from the lists before index 0, so that the batch
+    at `index` is number `index + shift` of the run. Those with numbers below `uploaded` are in objects or removed;
+    `lsns` begins with number `uploaded`.
+    """
 
-    def __init__(self, base: int) -> None:
-        self.bases = array("q")
-        self.max_ts = array("q")
-        self.lsns = array("q")
+    __slots__ = ("bases", "end", "head", "lsns", "max_ts", "shift", "stream_id", "uploaded", "views")
+
+    def __init__(self, stream_id: int, base: int) -> None:
+        self.stream_id = stream_id
+        self.bases: list[int] = []
         self.views: list[memoryview | None] = []
+        self.max_ts: list[int] = []
+        self.lsns: list[int] = []
         self.end = base
         self.head = 0
+        self.shift = 0
         self.uploaded = 0
-        self.parked = 0
 
     def end_of(self, index: int) -> int:
         return self.bases[index + 1] if index + 1 < len(self.bases) else self.end
 
-    def find(self, offset: int) -> int:
-        """Index of the batch that holds `offset`; the caller knows that it lies in the run."""
-        return bisect_right(self.bases, offset, self.head) - 1
+    def first_open(self) -> int:
+        """Index of the first batch that is in no object, one behind the last if all are."""
+        return self.uploaded - self.shift
 
     def first_ending_after(self, offset: int) -> int:
         """Index of the first batch that ends above `offset`, one behind the last if none does."""
@@ -62,22 +74,24 @@ class _Run:
 
     def live_views(self, first: int, stop: int) -> list[memoryview]:
         """Of many thousands of batches at once: no step of Python for each."""
-        views = self.views[first:stop]
         if first < self.head:
             raise Invalid(f"batch {first} was evicted")
-        return cast("list[memoryview]", views)
+        return cast("list[memoryview]", self.views[first:stop])
 
-    def view(self, index: int) -> memoryview:
-        view = self.views[index]
-        if view is None:
-            raise Invalid(f"batch {index} was evicted")
-        return view
+    def settle_before(self, index: int) -> None:
+        """The batches before `index`, of which the last one was open, are in objects or about to be removed."""
+        del self.lsns[: index - self.first_open()]
+        self.uploaded = index + self.shift
 
-    def compact(self) -> None:
-        head = self.head
-        if head >= _COMPACT_AT and head * 2 >= len(self.bases):
-            del self.bases[:head], self.max_ts[:head], self.lsns[:head], self.views[:head]
+    def remove_before(self, index: int) -> None:
+        """Drop the settled batches before `index`; their views at once, since arena chunks wait for them."""
+        if index >= _COMPACT_AT and index * 2 >= len(self.views):
+            del self.bases[:index], self.max_ts[:index], self.views[:index]
             self.head = 0
+            self.shift += index
+        else:
+            self.views[self.head : index] = [None] * (index - self.head)
+            self.head = index
 
 
 class TailCache:
@@ -86,14 +100,21 @@ class TailCache:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.size_bytes = 0
-        self.unuploaded_bytes = 0
-        self.batches = 0
         self.evicted_batches = 0
+        self._uploaded_bytes = 0
         self._runs: dict[int, _Run] = {}
-        # Order of arrival of the batches that eviction has not met: parallel, stream id and LSN. A batch that is gone
-        # from its run (dropped stream) is recognised by its LSN.
-        self._order_streams: deque[int] = deque()
-        self._order_lsns: deque[int] = deque()
+        self._order: deque[tuple[_Run, int]] = deque()
+        self._sweep_above = _SPARE_ENTRIES
+
+    @property
+    def unuploaded_bytes(self) -> int:
+        """Bytes of the held batches that are in no committed object."""
+        return self.size_bytes - self._uploaded_bytes
+
+    @property
+    def batches(self) -> int:
+        """Number of batches held; counted anew, stream by stream."""
+        return sum(len(run.bases) - run.head for run in self._runs.values())
 
     # -- writing
 
@@ -103,7 +124,7 @@ class TailCache:
         """Take one un-uploaded batch at the end of its stream. Invalid if it leaves a gap behind the batch before."""
         run = self._runs.get(stream_id)
         if run is None:
-            run = self._runs[stream_id] = _Run(base_offset)
+            run = self._runs[stream_id] = _Run(stream_id, base_offset)
         elif run.end != base_offset:
             raise Invalid(
                 f"stream {stream_id}: a batch at {base_offset} does not follow the one that ends at {run.end}"
@@ -113,106 +134,87 @@ class TailCache:
         run.lsns.append(lsn)
         run.views.append(view)
         run.end = end_offset
-        size = len(view)
-        self.batches += 1
-        self.unuploaded_bytes += size
-        self._order_streams.append(stream_id)
-        self._order_lsns.append(lsn)
-        self.size_bytes = held = self.size_bytes + size
-        if held > self.max_bytes:
-            self.evict(held - self.max_bytes)
+        self.size_bytes = held = self.size_bytes + len(view)
+        if held > self.max_bytes and self._order:
+            self._make_room()
 
     def mark_uploaded(self, stream_id: int, end_offset: int) -> None:
         """Batches of the stream that end at or below `end_offset` are in committed objects: they may be evicted."""
         run = self._runs.get(stream_id)
         if run is None:
             return
-        first = run.head + run.uploaded
-        index = max(first, run.first_ending_after(end_offset))
-        self.unuploaded_bytes -= sum(map(len, run.live_views(first, index)))
-        run.uploaded = index - run.head
-        self._unpark(stream_id, run)
+        first, stop = run.first_open(), run.first_ending_after(end_offset)
+        if stop <= first:
+            return
+        self._uploaded_bytes += sum(map(len, run.live_views(first, stop)))
+        run.settle_before(stop)
+        self._order.append((run, run.uploaded))
+        if len(self._order) > self._sweep_above:
+            self._sweep_order()
         if self.size_bytes > self.max_bytes:
-            self.evict(self.size_bytes - self.max_bytes)
+            self._make_room()
 
     def trim(self, stream_id: int, start_offset: int) -> None:
         """Batches that end at or below `start_offset` are deleted: forget them, uploaded or not."""
         run = self._runs.get(stream_id)
-        while run is not None and run.end_of(run.head) <= start_offset:
-            if self._remove_head(stream_id, run):
-                break
-        self._sweep_order()
+        if run is not None:
+            self._forget(run, run.first_ending_after(start_offset))
 
     def drop(self, stream_id: int) -> None:
         """Forget the stream and all its batches."""
         run = self._runs.get(stream_id)
-        while run is not None and not self._remove_head(stream_id, run):
-            pass
-        self._sweep_order()
+        if run is not None:
+            self._forget(run, len(run.views))
 
     def evict(self, size_bytes: int) -> int:
-        """Give up at least `size_bytes` of uploaded batches, oldest first, if there are as many; the bytes given up."""
-        streams, lsns, runs = self._order_streams, self._order_lsns, self._runs
-        before = self.size_bytes
-        target = before - size_bytes
-        while streams and self.size_bytes > target:
-            stream_id = streams.popleft()
-            lsn = lsns.popleft()
-            run = runs.get(stream_id)
-            if run is None:
+        """Give up at least `size_bytes` of uploaded batches, oldest commit first, if there are as many; the bytes given
+        up. No batch more than that takes."""
+        order, left = self._order, size_bytes
+        while left > 0 and order:
+            run, uploaded = order[0]
+            head, stop = run.head, uploaded - run.shift
+            if stop <= head:
+                order.popleft()
                 continue
-            index = run.head + run.parked
-            if index >= len(run.lsns) or run.lsns[index] != lsn:
-                continue  # dropped or trimmed meanwhile
-            if run.uploaded > run.parked:
-                # Parked batches are never uploaded ones, so nothing is parked here: this is the head.
-                self.evicted_batches += 1
-                self._remove_head(stream_id, run)
-            else:
-                run.parked += 1
-        return before - self.size_bytes
+            views = run.live_views(head, stop if stop - head <= _EVICT_BATCHES else head + _EVICT_BATCHES)
+            given = sum(map(len, views))
+            if given > left:
+                sizes = list(accumulate(map(len, views)))
+                del views[bisect_left(sizes, left) + 1 :]
+                given = sizes[len(views) - 1]
+            left -= given
+            self.evicted_batches += len(views)
+            self._remove_before(run, head + len(views))
+            if head + len(views) == stop:
+                order.popleft()
+        given = size_bytes - left
+        self.size_bytes -= given
+        self._uploaded_bytes -= given
+        return given
 
-    def _unpark(self, stream_id: int, run: _Run) -> None:
-        """What eviction skipped and may take now goes back to the front of the order: it is older than the rest."""
-        again = min(run.parked, run.uploaded)
-        if again:
-            # The still parked ones behind go back as well: the order of a stream has no holes.
-            for index in range(run.head + run.parked - 1, run.head - 1, -1):
-                self._order_streams.appendleft(stream_id)
-                self._order_lsns.appendleft(run.lsns[index])
-            run.parked = 0
+    def _make_room(self) -> None:
+        """Down to the bound and a little below: not for each batch that comes."""
+        self.evict(self.size_bytes - self.max_bytes + (self.max_bytes >> 8))
+
+    def _forget(self, run: _Run, stop: int) -> None:
+        """Forget the batches of the run before index `stop`, uploaded or not."""
+        views = run.live_views(run.head, stop)
+        self.size_bytes -= sum(map(len, views))
+        first = run.first_open()
+        self._uploaded_bytes -= sum(map(len, views[: first - run.head]))
+        if stop > first:
+            run.settle_before(stop)
+        self._remove_before(run, stop)
+
+    def _remove_before(self, run: _Run, index: int) -> None:
+        if index == len(run.views):
+            del self._runs[run.stream_id]
+        run.remove_before(index)
 
     def _sweep_order(self) -> None:
-        """Entries of batches that were trimmed or dropped must not pile up while nothing needs evicting."""
-        if len(self._order_lsns) <= 2 * self.batches + 1024:
-            return
-        kept = [
-            (stream_id, lsn)
-            for stream_id, lsn in zip(self._order_streams, self._order_lsns, strict=True)
-            if (run := self._runs.get(stream_id)) is not None and run.lsns[run.head] <= lsn
-        ]
-        self._order_streams = deque(stream_id for stream_id, _ in kept)
-        self._order_lsns = deque(lsn for _, lsn in kept)
-
-    def _remove_head(self, stream_id: int, run: _Run) -> bool:
-        """Forget the first batch; True when it was the last one held."""
-        head = run.head
-        size = len(run.view(head))
-        run.views[head] = None
-        run.head = head + 1
-        self.batches -= 1
-        self.size_bytes -= size
-        if run.uploaded:
-            run.uploaded -= 1
-        else:
-            self.unuploaded_bytes -= size
-        if run.parked:
-            run.parked -= 1
-        if run.head == len(run.bases):
-            del self._runs[stream_id]
-            return True
-        run.compact()
-        return False
+        """Entries of what was trimmed or dropped must not pile up while nothing needs evicting."""
+        self._order = deque(entry for entry in self._order if entry[1] - entry[0].shift > entry[0].head)
+        self._sweep_above = 2 * len(self._order) + _SPARE_ENTRIES
 
     # -- reading
 
@@ -253,38 +255,31 @@ class TailCache:
         and ends at or below `below`.
         """
         run = self._runs.get(stream_id)
-        index = -1 if run is None or start_offset >= run.end else run.find(start_offset)
-        if run is None or index < run.head or run.bases[index] != start_offset or run.end_of(index) > below:
+        first = 0 if run is None else bisect_left(run.bases, start_offset, run.head)
+        stop = 0 if run is None else run.first_ending_after(below)
+        if run is None or first >= stop or run.bases[first] != start_offset:
             raise Invalid(
                 f"stream {stream_id}: no batch at {start_offset} that ends by {below}; held is {self.held(stream_id)}"
             )
-        first = index
-        views = run.live_views(first, run.first_ending_after(below))
+        views = run.live_views(first, stop)
         if sum(map(len, views)) > max_bytes:
             del views[max(1, bisect_right(list(accumulate(map(len, views))), max_bytes)) :]
-        index = first + len(views)
-        bases = run.bases[first:index].tolist()
-        return TailCut(
-            bases,
-            [*bases[1:], run.end_of(index - 1)],
-            run.max_ts[first:index].tolist(),
-            run.lsns[first:index].tolist(),
-            views,
-        )
+            stop = first + len(views)
+        bases = run.bases[first:stop]
+        return TailCut(bases, [*bases[1:], run.end_of(stop - 1)], run.max_ts[first:stop], views)
 
     def first_lsn(self, stream_id: int, from_offset: int) -> int | None:
-        """LSN of the first held batch that ends above `from_offset`; None when there is none."""
+        """LSN of the first batch in no object that ends above `from_offset`; None when there is none."""
         run = self._runs.get(stream_id)
-        if run is None or from_offset >= run.end:
+        if run is None:
             return None
-        return run.lsns[max(run.head, run.find(from_offset))]
+        number = max(0, run.first_ending_after(from_offset) - run.first_open())
+        return run.lsns[number] if number < len(run.lsns) else None
 
     def timestamps(self, stream_id: int, from_offset: int, below: int) -> Iterator[tuple[int, int]]:
         """(base offset, max timestamp) of the held batches that end above `from_offset` and at or below `below`."""
         run = self._runs.get(stream_id)
-        if run is None or from_offset >= run.end:
+        if run is None:
             return
-        for index in range(max(run.head, run.find(from_offset)), len(run.bases)):
-            if run.end_of(index) > below:
-                return
+        for index in range(run.first_ending_after(from_offset), run.first_ending_after(below)):
             yield run.bases[index], run.max_ts[index]

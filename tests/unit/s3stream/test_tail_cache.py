@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from s3stream import tail_cache
 from s3stream.errors import Invalid
 from s3stream.tail_cache import TailCache
 
@@ -68,17 +69,87 @@ def test_uploaded_batches_go_first_in_first_out_and_others_never() -> None:
     assert cache.unuploaded_bytes == 40
 
 
-def test_eviction_keeps_the_order_of_arrival_across_streams() -> None:
+def test_eviction_goes_in_order_of_commit_in_whole_batches() -> None:
     cache = TailCache(1000)
     for number in range(10):
         cache.append(number % 2, number // 2, number // 2 + 1, 0, number + 1, batch(10))
-    cache.mark_uploaded(0, 5)
+    cache.mark_uploaded(0, 3)
     cache.mark_uploaded(1, 5)
-    assert cache.evict(50) == 50
-    assert cache.held(0) == (3, 5)
-    assert cache.held(1) == (2, 5)
-    assert cache.evict(1000) == 50
-    assert cache.batches == 0
+    cache.mark_uploaded(0, 5)
+    assert cache.evict(0) == 0
+    assert cache.evict(11) == 20  # part of an entry; the rest of it stays the oldest
+    assert (cache.held(0), cache.held(1)) == ((2, 5), (0, 5))
+    assert cache.evict(15) == 20  # across entries
+    assert (cache.held(0), cache.held(1)) == ((3, 5), (1, 5))
+    assert cache.evict(45) == 50
+    assert (cache.held(0), cache.held(1)) == ((4, 5), None)
+    assert cache.evict(1000) == 10
+    assert cache.batches == cache.size_bytes == len(cache._order) == 0
+    assert cache.evicted_batches == 10
+
+
+def test_nothing_in_no_object_is_evicted() -> None:
+    cache = filled([5] * 1000)
+    assert cache.evict(100) == 0
+    cache.mark_uploaded(1, 4999)  # inside of batch 499: that one is not
+    assert cache.unuploaded_bytes == 501 * 5
+    assert cache.evict(10_000) == 499 * 5
+    assert cache.held(1) == (4990, 10_000)
+    cache.mark_uploaded(1, 4980)  # says nothing new
+    assert not cache._order
+    cache.mark_uploaded(1, 20_000)
+    assert cache.unuploaded_bytes == 0
+    assert cache.evict(2) == 5
+    assert cache.evict(10) == 10
+    assert cache.evict(501 * 5) == 498 * 5
+    assert cache.held(1) is None
+
+
+def test_empty_batches_go_with_those_behind_them() -> None:
+    cache = filled([0, 0, 5, 0, 5])
+    cache.mark_uploaded(1, 50)
+    assert cache.evict(1) == 5
+    assert cache.held(1) == (30, 50)
+    assert cache.evict(6) == 5
+    assert cache.held(1) is None
+
+
+def test_a_full_cache_makes_room_for_more_than_one_batch() -> None:
+    cache = TailCache(1 << 20)
+    for number in range(2000):
+        cache.append(1, number, number + 1, 0, number, batch(1024))
+        cache.mark_uploaded(1, number + 1)
+        assert cache.size_bytes <= 1 << 20
+        assert number < 1024 or cache.size_bytes > (1 << 20) - (1 << 12) - 1024
+
+
+def test_what_a_dropped_stream_left_in_the_order_does_not_touch_its_next_run() -> None:
+    cache = filled([5] * 10)
+    cache.mark_uploaded(1, 100)
+    cache.drop(1)
+    for number in range(10, 20):
+        cache.append(1, number * 10, number * 10 + 10, 0, number, batch(5))
+    assert cache.evict(1000) == 0
+    cache.mark_uploaded(1, 150)
+    cache.trim(1, 130)
+    assert cache.evict(1000) == 10
+    assert cache.held(1) == (150, 200)
+
+
+def test_trim_takes_uploaded_and_other_batches() -> None:
+    cache = filled([5] * 300)
+    cache.mark_uploaded(1, 1000)
+    cache.trim(1, 495)
+    assert (cache.size_bytes, cache.unuploaded_bytes, cache.held(1)) == (251 * 5, 200 * 5, (490, 3000))
+    cache.trim(1, 2000)
+    assert (cache.size_bytes, cache.unuploaded_bytes, cache.held(1)) == (500, 500, (2000, 3000))
+    assert cache.first_lsn(1, 0) == 201
+    assert cache.evict(100) == 0
+    cache.trim(1, 1000)
+    assert cache.batches == 100
+    cache.trim(1, 3000)
+    assert cache.held(1) is None
+    assert (cache.size_bytes, cache.unuploaded_bytes) == (0, 0)
 
 
 def test_an_idle_stream_costs_nothing() -> None:
@@ -86,7 +157,7 @@ def test_an_idle_stream_costs_nothing() -> None:
     cache.mark_uploaded(1, 20)
     cache.evict(1000)
     assert not cache._runs  # no entry is left
-    assert not cache._order_lsns
+    assert not cache._order
     cache.append(1, 500, 501, 0, 9, batch(1))  # and it may go on anywhere
     assert cache.held(1) == (500, 501)
 
@@ -103,13 +174,40 @@ def test_evicted_and_trimmed_memory_is_let_go() -> None:
     memory.extend(b"x")
 
 
+@pytest.mark.parametrize("how", ["drop", "trim", "trim a part"])
+def test_memory_is_let_go_although_the_order_still_has_an_entry(how: str) -> None:
+    memory = bytearray(10)
+    cache = TailCache(100)
+    cache.append(1, 0, 1, 0, 1, memoryview(memory))
+    cache.append(1, 1, 2, 0, 2, batch(5))
+    cache.mark_uploaded(1, 2)
+    if how == "drop":
+        cache.drop(1)
+    else:
+        cache.trim(1, 2 if how == "trim" else 1)
+    memory.extend(b"x")
+    assert len(cache._order) == 1
+
+
 def test_order_does_not_grow_when_streams_are_dropped() -> None:
     cache = TailCache(1 << 40)
     for number in range(20_000):
         cache.append(number, 0, 1, 0, number + 1, batch(1))
+        cache.mark_uploaded(number, 1)
         cache.drop(number)
-    assert len(cache._order_lsns) < 2000
+    assert len(cache._order) <= 1024
     assert cache.size_bytes == cache.unuploaded_bytes == cache.batches == 0
+
+
+def test_order_does_not_grow_when_a_stream_is_trimmed() -> None:
+    cache = TailCache(1 << 40)
+    for number in range(5000):
+        cache.append(1, number, number + 1, 0, number + 1, batch(1))
+        cache.mark_uploaded(1, number + 1)
+        cache.trim(1, number - 200)
+        assert len(cache._order) <= 2 * 202 + 1024
+    assert cache.batches == 201
+    assert cache.evict(1000) == 201
 
 
 def test_a_gap_is_refused() -> None:
@@ -124,7 +222,6 @@ def test_take_for_upload() -> None:
     assert cut.base_offsets == [0, 10]
     assert cut.end_offsets == [10, 20]
     assert cut.max_timestamps_ms == [1000, 1001]
-    assert cut.lsns == [1, 2]
     assert [len(view) for view in cut.views] == [5, 6]
     assert cache.take_for_upload(1, 0, 30, 3).end_offsets == [10]
     assert cache.take_for_upload(1, 10, 30, 13).end_offsets == [20, 30]
@@ -147,86 +244,141 @@ def test_first_lsn_and_timestamps() -> None:
     assert list(cache.timestamps(3, 0, 29)) == []
     cache.trim(1, 10)
     assert cache.first_lsn(1, 0) == 2
+    cache.mark_uploaded(1, 20)
+    assert cache.first_lsn(1, 0) == 3  # of what is in no object
+    assert list(cache.timestamps(1, 0, 30)) == [(10, 1001), (20, 1002)]
+    cache.mark_uploaded(1, 30)
+    assert cache.first_lsn(1, 0) is None
 
 
 @dataclass
 class Naive:
-    """One stream: (base, end, lsn, bytes) of what is held, and the end of what is uploaded."""
+    """One stream: (base, end, LSN, bytes) of what is held, and the end of what is uploaded."""
 
     held: list[tuple[int, int, int, bytes]] = field(default_factory=list)
     uploaded_end: int = 0
     end: int = 0
 
+    @property
+    def open(self) -> list[tuple[int, int, int, bytes]]:
+        return [batch for batch in self.held if batch[1] > self.uploaded_end]
+
 
 class Model(RuleBasedStateMachine):
+    """`commits` has the LSNs of every uploaded batch, in order of commit: eviction takes from its front."""
+
+    max_bytes = 600
+    spare_entries = 4
+
     def __init__(self) -> None:
         super().__init__()
-        self.cache = TailCache(300)
+        self.cache = TailCache(self.max_bytes)
+        self.cache._sweep_above = self.spare_entries
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(tail_cache, "_SPARE_ENTRIES", self.spare_entries)
+        self.patch.setattr(tail_cache, "_EVICT_BATCHES", 3)
+        self.patch.setattr(tail_cache, "_COMPACT_AT", 5)
         self.streams: dict[int, Naive] = {}
+        self.commits: list[int] = []
+        self.most_batches = 0
+        self.evicted_batches = 0
         self.lsn = 0
 
-    @rule(stream_id=st.integers(0, 3), count=st.integers(1, 5), size=st.integers(0, 90), times=st.integers(1, 4))
-    def append(self, stream_id: int, count: int, size: int, times: int) -> None:
-        naive = self.streams.setdefault(stream_id, Naive())
-        for _ in range(times):
+    def teardown(self) -> None:
+        self.patch.undo()
+
+    @rule(
+        batches=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5), st.integers(0, 60)), min_size=1, max_size=12)
+    )
+    def append(self, batches: list[tuple[int, int, int]]) -> None:
+        for stream_id, count, size in batches:
+            naive = self.streams.setdefault(stream_id, Naive())
             self.lsn += 1
             data = bytes([self.lsn % 256]) * size
             self.cache.append(stream_id, naive.end, naive.end + count, self.lsn, self.lsn, memoryview(data))
             naive.held.append((naive.end, naive.end + count, self.lsn, data))
             naive.end += count
+        self.most_batches = max(self.most_batches, sum(len(naive.held) for naive in self.streams.values()))
         self.evicted()
 
-    @rule(stream_id=st.integers(0, 3), share=st.floats(0, 1))
-    def upload(self, stream_id: int, share: float) -> None:
-        naive = self.streams.setdefault(stream_id, Naive())
-        naive.uploaded_end = max(naive.uploaded_end, round(naive.end * share))
-        self.cache.mark_uploaded(stream_id, naive.uploaded_end)
+    @rule(parts=st.lists(st.tuples(st.integers(0, 3), st.floats(0, 1) | st.just(1.0)), min_size=1, max_size=4))
+    def upload(self, parts: list[tuple[int, float]]) -> None:
+        for stream_id, share in parts:
+            naive = self.streams.setdefault(stream_id, Naive())
+            before = naive.open
+            naive.uploaded_end += round((naive.end - naive.uploaded_end) * share)
+            self.commits.extend(lsn for _, end, lsn, _ in before if end <= naive.uploaded_end)
+            self.cache.mark_uploaded(stream_id, naive.uploaded_end)
         self.evicted()
 
     @rule(stream_id=st.integers(0, 3), share=st.floats(0, 1))
     def trim(self, stream_id: int, share: float) -> None:
         naive = self.streams.setdefault(stream_id, Naive())
-        start = round(naive.end * share)
+        begin = naive.held[0][0] if naive.held else 0
+        start = begin + round((naive.end - begin) * share)
         self.cache.trim(stream_id, start)
         naive.held = [batch for batch in naive.held if batch[1] > start]
 
-    @rule(stream_id=st.integers(0, 3))
+    @rule(stream_id=st.integers(0, 15))
     def drop(self, stream_id: int) -> None:
         self.cache.drop(stream_id)
-        self.streams.setdefault(stream_id, Naive()).held.clear()
+        if stream_id in self.streams:
+            self.streams[stream_id].held.clear()
 
-    @rule(size=st.integers(1, 200))
+    @rule(size=st.integers(1, 300))
     def evict(self, size: int) -> None:
         before = self.cache.size_bytes
         given = self.cache.evict(size)
         assert given == before - self.cache.size_bytes
-        uploaded_left = self.cache.size_bytes - self.cache.unuploaded_bytes
-        assert given >= size or uploaded_left == 0
-        self.evicted()
+        assert given >= size or self.cache.size_bytes == self.cache.unuploaded_bytes
+        last = self.evicted()
+        assert given - last < size  # one batch less would not have been enough
 
-    def evicted(self) -> None:
-        """Follow what the cache evicted: only uploaded batches, the oldest ones."""
-        gone: list[int] = []
+    def evicted(self) -> int:
+        """Follow what the cache evicted: only uploaded batches, in order of commit. Bytes of the last one."""
+        gone: dict[int, int] = {}
         for stream_id, naive in self.streams.items():
             held = self.cache.held(stream_id)
             start = held[0] if held is not None else naive.end
             lost = [batch for batch in naive.held if batch[1] <= start]
             assert all(end <= naive.uploaded_end for _, end, _, _ in lost)
-            gone.extend(lsn for _, _, lsn, _ in lost)
+            gone |= {lsn: len(data) for _, _, lsn, data in lost}
             naive.held = naive.held[len(lost) :]
-        kept = [b[2] for n in self.streams.values() for b in n.held if b[1] <= n.uploaded_end and b[3]]
-        assert not gone or not kept or max(gone) < min(kept)
+        self.evicted_batches += len(gone)
+        alive = gone.keys() | {batch[2] for naive in self.streams.values() for batch in naive.held}
+        self.commits = [lsn for lsn in self.commits if lsn in alive]
+        evicted, self.commits = self.commits[: len(gone)], self.commits[len(gone) :]
+        assert set(evicted) == gone.keys()
+        return gone[evicted[-1]] if evicted else 0
 
     @invariant()
     def agrees(self) -> None:
         held = [batch for naive in self.streams.values() for batch in naive.held]
         assert self.cache.size_bytes == sum(len(data) for *_, data in held)
         assert self.cache.batches == len(held)
-        open_bytes = sum(len(d) for n in self.streams.values() for _, end, _, d in n.held if end > n.uploaded_end)
+        assert self.cache.evicted_batches == self.evicted_batches
+        open_bytes = sum(len(data) for naive in self.streams.values() for *_, data in naive.open)
         assert self.cache.unuploaded_bytes == open_bytes
-        assert self.cache.size_bytes <= max(300, open_bytes)
+        assert self.cache.size_bytes <= max(self.max_bytes, open_bytes)
+        assert len(self.cache._order) <= 2 * self.most_batches + self.spare_entries
         for stream_id, naive in self.streams.items():
             assert self.cache.held(stream_id) == ((naive.held[0][0], naive.end) if naive.held else None)
+            assert self.cache.first_lsn(stream_id, 0) == (naive.open[0][2] if naive.open else None)
+            timestamps = list(self.cache.timestamps(stream_id, 0, naive.end))
+            assert timestamps == [(base, lsn) for base, _, lsn, _ in naive.held]
+
+    @rule(stream_id=st.integers(0, 3), max_bytes=st.integers(0, 300))
+    def take(self, stream_id: int, max_bytes: int) -> None:
+        naive = self.streams.setdefault(stream_id, Naive())
+        if not naive.open:
+            return
+        base = naive.open[0][0]
+        cut = self.cache.take_for_upload(stream_id, base, naive.end, max_bytes)
+        taken = naive.open[: len(cut.views)]
+        assert list(zip(cut.base_offsets, cut.end_offsets, cut.max_timestamps_ms, cut.views, strict=True)) == taken
+        total = sum(map(len, cut.views))
+        assert total <= max_bytes or len(taken) == 1
+        assert len(taken) == len(naive.open) or total + len(naive.open[len(taken)][3]) > max_bytes
 
     @rule(stream_id=st.integers(0, 3), share=st.floats(0, 1), below=st.floats(0, 1), max_bytes=st.integers(0, 200))
     def read(self, stream_id: int, share: float, below: float, max_bytes: int) -> None:
@@ -247,5 +399,5 @@ class Model(RuleBasedStateMachine):
         assert [bytes(view) for view in found] == expected
 
 
-Model.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+Model.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestModel = Model.TestCase
