@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from s3stream.metrics import SECONDS_BOUNDS, Histogram
 
 
@@ -24,7 +26,7 @@ class BrokerCounters:
     )
 
     def __init__(self) -> None:
-        self.requests: dict[int, int] = {}
+        self.requests: defaultdict[int, int] = defaultdict(int)
         self.request_errors = 0
         self.produce_requests = 0
         self.produce_errors = 0

@@ -13,7 +13,6 @@ written without touching it. Attributes: bits 0-2 codec, 3 LogAppendTime, 4 tran
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from crc32c import crc32c
@@ -136,17 +135,6 @@ def batch_size_bytes(data: bytes | bytearray | memoryview, pos: int = 0) -> int:
     if size < HEADER_BYTES:
         raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"batch of {HEADER_BYTES} bytes or more expected, got {size}")
     return size
-
-
-def iter_batches(data: memoryview) -> Iterator[memoryview]:
-    """The whole batches of a concatenation, as views. Raises InvalidBatch(CORRUPT_MESSAGE) at a torn one."""
-    pos = 0
-    while pos < len(data):
-        size = batch_size_bytes(data, pos)
-        if size > len(data) - pos:
-            raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"batch of {size} bytes expected, got {len(data) - pos}")
-        yield data[pos : pos + size]
-        pos += size
 
 
 def validate_produce_batch(

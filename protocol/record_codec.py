@@ -118,6 +118,17 @@ def _append_bytes(out: bytearray, data: bytes | None) -> None:
         out += data
 
 
+def iter_batches(data: memoryview) -> Iterator[memoryview]:
+    """The whole batches of a concatenation, as views. Raises InvalidBatch(CORRUPT_MESSAGE) at a torn one."""
+    pos = 0
+    while pos < len(data):
+        size = batch_size_bytes(data, pos)
+        if size > len(data) - pos:
+            raise InvalidBatch(ErrorCode.CORRUPT_MESSAGE, f"batch of {size} bytes expected, got {len(data) - pos}")
+        yield data[pos : pos + size]
+        pos += size
+
+
 def iter_records(
     batch: memoryview, *, max_decompressed_bytes: int = compression.MAX_DECOMPRESSED_BYTES
 ) -> Iterator[Record]:

@@ -21,13 +21,12 @@ from protocol.record_batch import (
     assign,
     batch_size_bytes,
     crc_is_valid,
-    iter_batches,
     parse_batch_header,
     set_log_append_time,
     set_max_timestamp,
     validate_produce_batch,
 )
-from protocol.record_codec import Record, encode_batch, iter_records, repair_max_timestamp
+from protocol.record_codec import Record, encode_batch, iter_batches, iter_records, repair_max_timestamp
 
 __all__ = [
     "ATTRIBUTES_AT",

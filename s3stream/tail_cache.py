@@ -280,6 +280,6 @@ class TailCache:
         """(base offset, max timestamp) of the held batches that end above `from_offset` and at or below `below`."""
         run = self._runs.get(stream_id)
         if run is None:
-            return
-        for index in range(run.first_ending_after(from_offset), run.first_ending_after(below)):
-            yield run.bases[index], run.max_ts[index]
+            return iter(())
+        first, stop = run.first_ending_after(from_offset), run.first_ending_after(below)
+        return zip(run.bases[first:stop], run.max_ts[first:stop], strict=True)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from broker.fetching.full import BY_ID_FROM_VERSION, FullFetch
 from broker.fetching.pass_over import PartitionAnswer, Pass, look
 from broker.fetching.standing import NO_SESSION, StandingFetch
+from broker.partitions.loading import epoch_history
 from protocol.errors import ErrorCode
 from protocol.fetch import (
     FetchRequest,
@@ -177,7 +178,7 @@ class FetchOperation:
         if epochs_needed:
             try:
                 for log in epochs_needed:
-                    await log.epoch_history()
+                    await epoch_history(log)
             except StreamError as error:
                 self.services.log_sparingly(
                     logging.WARNING, "the epochs of a log cannot be loaded", {"reason": str(error)}

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from broker.partitions.loading import epoch_history
 from broker.partitions.log import PartitionLog
 from broker.request import Request
 from broker.services import Services
@@ -117,7 +118,7 @@ def _first_record(batch: memoryview, timestamp: int, from_offset: int) -> tuple[
 
 
 async def _epoch_of(log: PartitionLog, offset: int) -> int:
-    history = await log.epoch_history()
+    history = await epoch_history(log)
     return max((epoch for epoch, start in history if start <= offset), default=log.leader_epoch)
 
 

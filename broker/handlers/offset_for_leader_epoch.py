@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from broker.partitions.loading import epoch_history
 from broker.request import Request
 from broker.services import Services
 from protocol.errors import ErrorCode
@@ -33,7 +34,7 @@ async def _partition(services: Services, topic: str, partition: Any) -> dict[str
         older = wanted < log.leader_epoch
         return _row(index, ErrorCode.FENCED_LEADER_EPOCH if older else ErrorCode.UNKNOWN_LEADER_EPOCH)
     try:
-        history = await log.epoch_history()
+        history = await epoch_history(log)
     except StreamError:
         return _row(index, ErrorCode.KAFKA_STORAGE_ERROR)
     epoch, end_offset = log.end_offset_for_epoch(history, int(partition.leader_epoch))

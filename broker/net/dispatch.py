@@ -29,11 +29,11 @@ class Dispatcher:
     def __call__(self, connection: Connection, frame: memoryview | bytes) -> None:
         try:
             header = parse_request_header(frame if type(frame) is memoryview else memoryview(frame))
-            key = header.api_key
-            if header.body_offset == NOT_SERVED and key != _API_VERSIONS:
+            key, _, _, _, body_offset = header
+            if body_offset == NOT_SERVED and key != _API_VERSIONS:
                 _refuse(connection, header)
                 return
-            self._counts[key] = self._counts.get(key, 0) + 1
+            self._counts[key] += 1
             if key == _PRODUCE:
                 produce.handle(self._services, connection, header, frame)  # type: ignore[arg-type]
             elif key == _FETCH:

@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from broker.groups.records import Record as CoordinatorRecord
 from broker.partitions.log import Done, PartitionLog
-from protocol.record_batch import iter_batches
-from protocol.record_codec import Record, encode_batch, iter_records
+from protocol.record_codec import Record, encode_batch, iter_batches, iter_records
 from s3stream.engine import StreamEngine
 from s3stream.errors import Retry
 

@@ -104,16 +104,6 @@ class PartitionLog:
 
     # -- produce ---------------------------------------------------------------------------------------------------
 
-    async def load(self) -> None:
-        """Make `producers` ready: the last committed STATE and the tail after it."""
-        if self.producers is not None:
-            return
-        state, tail = await self.stream.load_state()
-        if self.producers is None:
-            producers = ProducerState.decode(state)
-            producers.replay(tail)
-            self.producers = producers
-
     def append(self, records: memoryview, done: Done | None, now_ms: int, zstd_allowed: bool = True) -> Appended:
         """One produced RecordBatch v2, writable, owned by the log from here on. `zstd_allowed`: Produce version 7 on.
 
@@ -240,12 +230,6 @@ class PartitionLog:
         self.on_durable(self.stream)
 
     # -- epochs ----------------------------------------------------------------------------------------------------
-
-    async def epoch_history(self) -> list[tuple[int, int]]:
-        """(leader epoch, start offset), ascending; the only history there is."""
-        if self.epochs is None:
-            self.epochs = list(await self.stream.epochs())
-        return self.epochs
 
     def end_offset_for_epoch(self, history: list[tuple[int, int]], epoch: int) -> tuple[int, int]:
         """(epoch, end offset) of the newest epoch not above `epoch`; (-1, -1) when unknown.

@@ -79,14 +79,13 @@ class _Group:
     `common` is the part of the frame headers that they share, behind 0 to 7 bytes of padding for the frame before.
     """
 
-    __slots__ = ("buffers", "common", "common_crc", "end", "entries", "first_lsn", "last_lsn", "offset", "segment")
+    __slots__ = ("buffers", "common", "common_crc", "end", "entries", "first_lsn", "offset", "segment")
 
     def __init__(self, segment: int, offset: int, first_lsn: int, common: bytes) -> None:
         self.segment = segment
         self.offset = offset
         self.end = offset
         self.first_lsn = first_lsn
-        self.last_lsn = first_lsn
         self.common = [bytes(padding) + common for padding in range(ALIGNMENT)]
         self.common_crc = crc32c(common)
         self.buffers: list[Buffer] = []
@@ -252,7 +251,7 @@ class FileWal:
         )
         head = group.common[self._padding] + part + pack_crc(crc32c(part, group.common_crc))
         self._next_lsn = lsn + 1
-        self._previous_lsn = group.last_lsn = lsn
+        self._previous_lsn = lsn
         buffers = group.buffers
         buffers.append(head)
         buffers.append(payload)
@@ -376,7 +375,7 @@ class FileWal:
         stats.write_s += took_s
         if took_s > stats.slowest_write_s:
             stats.slowest_write_s = took_s
-        self._durable_lsn = group.last_lsn
+        self._durable_lsn = group.first_lsn + len(group.entries) - 1
         if self._accepting:
             self._expect(len(group.entries))
         self._write_next()  # the disk first, then those who wait
