@@ -27,6 +27,7 @@ from protocol.record_batch import (
     TRANSACTIONAL,
     BatchHeader,
     InvalidBatch,
+    batch_size_bytes,
     parse_batch_header,
     set_max_timestamp,
 )
