@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
 
 from s3stream.errors import Invalid, OffsetOutOfRange
 from s3stream.ports import Done
@@ -128,32 +129,32 @@ class Stream:
         """As `read`, from memory and at once; None when memory cannot tell (then `read` can)."""
         return self._reads.read_hot(self, offset, max_bytes, below)
 
-    async def read(self, offset: int, max_bytes: int, below: int) -> list[memoryview]:
+    def read(self, offset: int, max_bytes: int, below: int) -> Coroutine[Any, Any, list[memoryview]]:
         """Whole batches, one per view, from the first whose last offset is at or after `offset`.
 
         They end at or before `below` (the caller's high watermark or last stable offset) and have `max_bytes` in all,
         but the first one is returned whatever its size. May return less than there is; empty only if no batch ends
         in `(offset, below]`. Errors: OffsetOutOfRange, Corrupt, Retry (store or metadata not answering).
         """
-        return await self._reads.read(self, offset, max_bytes, below)
+        return self._reads.read(self, offset, max_bytes, below)
 
-    async def load_state(self) -> tuple[bytes | None, list[memoryview]]:
+    def load_state(self) -> Coroutine[Any, Any, tuple[bytes | None, list[memoryview]]]:
         """The owner's state at `uploaded_end` and the batches after it, one per view."""
-        return await self._reads.load_state(self)
+        return self._reads.load_state(self)
 
-    async def offset_for_timestamp(
+    def offset_for_timestamp(
         self, timestamp_ms: int, from_offset: int | None = None, below: int | None = None
-    ) -> TimestampHit | None:
+    ) -> Coroutine[Any, Any, TimestampHit | None]:
         """The first batch at or after `from_offset` (default: the start) with a max timestamp of at least that.
 
         The record itself is the caller's to find inside the batch; one that lies below `start_offset` or `from_offset`
         does not count: ask again from the batch's end. `below` defaults to `durable_end`.
         """
-        return await self._reads.times.offset_for_timestamp(self, timestamp_ms, from_offset, below)
+        return self._reads.times.offset_for_timestamp(self, timestamp_ms, from_offset, below)
 
-    async def max_timestamp(self, below: int | None = None) -> TimestampHit | None:
+    def max_timestamp(self, below: int | None = None) -> Coroutine[Any, Any, TimestampHit | None]:
         """The first batch that holds the largest timestamp; None when there is no batch."""
-        return await self._reads.times.max_timestamp(self, below)
+        return self._reads.times.max_timestamp(self, below)
 
     def move_start(self, start_offset: int) -> None:
         """The metadata has it that the stream begins there; it never goes back."""
@@ -162,10 +163,10 @@ class Stream:
             if self.listener is not None:
                 self.listener.on_trimmed(self)
 
-    async def trim(self, start_offset: int) -> None:
+    def trim(self, start_offset: int) -> Coroutine[Any, Any, None]:
         """Make everything below `start_offset` (at most `durable_end`) unreadable for good; idempotent."""
-        await self._trims.trim(self, start_offset)
+        return self._trims.trim(self, start_offset)
 
-    async def epochs(self) -> list[tuple[int, int]]:
+    def epochs(self) -> Coroutine[Any, Any, list[tuple[int, int]]]:
         """(stream epoch, start offset), ascending: the leader-epoch history."""
-        return await self._trims.epochs(self)
+        return self._trims.epochs(self)
