@@ -87,11 +87,9 @@ class StreamEngine:
         self.budget = ByteBudget(settings.cold_read_bytes)
         self._appends = AppendPath(self.tail, metrics, self._on_group, self._on_failure)
         self._pressure = Pressure(
+            appends=self._appends,
             tail_max_bytes=settings.tail_max_bytes,
-            wal_free_bytes=lambda: self._appends.wal.free_bytes(),
-            tail_bytes=lambda: self._appends.tail_bytes,
             pending_max_bytes=settings.pending_max_bytes,
-            pending_bytes=lambda: self._appends.pending_bytes,
             arena=arena,
             evict=self.tail.evict,
             hurry=self._hurry,

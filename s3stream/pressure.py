@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from s3stream.metrics import EngineMetrics
+
+if TYPE_CHECKING:
+    from s3stream.append_path import AppendPath
 
 _POLL_INTERVAL_S = 0.02
 """While somebody waits: the arena gives no sign when a chunk comes back, so it is looked at."""
@@ -26,7 +29,7 @@ class ArenaGauge(Protocol):
 class Pressure:
     """Decides on admission; waiting callbacks run in order of their registration, each once.
 
-    `wal_free_bytes`, `tail_bytes` and `pending_bytes` (not durable yet) are asked anew each time. `evict(n)` is called
+    The book of `appends` and the room of its WAL are looked at anew each time. `evict(n)` is called
     when the arena is full: the tail cache gives back memory of batches that are in objects already. `hurry()` is called
     while somebody is refused, unless it is the disk that is behind: an upload makes room in WAL and tail, and must not
     wait for its size or age.
@@ -35,19 +38,16 @@ class Pressure:
     def __init__(
         self,
         *,
+        appends: AppendPath,
         tail_max_bytes: int,
-        wal_free_bytes: Callable[[], int],
-        tail_bytes: Callable[[], int],
         pending_max_bytes: int,
-        pending_bytes: Callable[[], int],
         arena: ArenaGauge | None,
         evict: Callable[[int], object],
         hurry: Callable[[], None],
         metrics: EngineMetrics,
     ) -> None:
-        self._tail_max_bytes = tail_max_bytes
-        self._wal_free_bytes, self._tail_bytes = wal_free_bytes, tail_bytes
-        self._pending_max_bytes, self._pending_bytes = pending_max_bytes, pending_bytes
+        self._appends = appends
+        self._tail_max_bytes, self._pending_max_bytes = tail_max_bytes, pending_max_bytes
         self._arena, self._evict, self._hurry, self._metrics = arena, evict, hurry, metrics
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
         self._refused_bytes = 1
@@ -71,9 +71,10 @@ class Pressure:
         return True
 
     def _has_room(self, size_bytes: int) -> bool:
-        if self._wal_free_bytes() < size_bytes or self._too_much_pending(size_bytes):
+        appends = self._appends
+        if appends.wal.free_bytes() < size_bytes or self._too_much_pending(size_bytes):
             return False
-        tail_bytes = self._tail_bytes()
+        tail_bytes = appends.tail_bytes
         # A request above the bound is taken when it has the tail for itself.
         if tail_bytes and tail_bytes + size_bytes > self._tail_max_bytes:
             return False
@@ -85,7 +86,7 @@ class Pressure:
 
     def _too_much_pending(self, size_bytes: int) -> bool:
         """The disk is behind; an upload would not help. A request above the bound is taken when nothing is pending."""
-        pending_bytes = self._pending_bytes()
+        pending_bytes = self._appends.pending_bytes
         return pending_bytes > 0 and pending_bytes + size_bytes > self._pending_max_bytes
 
     def group_is_durable(self) -> None:
@@ -104,7 +105,7 @@ class Pressure:
         for _ in range(len(self._waiting)):
             size_bytes, callback = self._waiting[0]
             # With an empty tail no upload makes more room than there is: whoever waits for more finds out.
-            if not self._closed and self._tail_bytes() and not self._has_room(size_bytes):
+            if not self._closed and self._appends.tail_bytes and not self._has_room(size_bytes):
                 break
             self._waiting.popleft()
             callback()

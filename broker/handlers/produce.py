@@ -8,24 +8,73 @@ time-out, then is refused with NOT_ENOUGH_REPLICAS: retriable, and nothing was w
 KAFKA_STORAGE_ERROR when the first batch of a log after a start needs its state and the store does not give it.
 Deliberate omissions: transactional batches are refused (INVALID_TXN_STATE) until transactions are served; topics are
 never created here (as in Kafka: Metadata creates them).
+
+Nothing in this module waits, so that it can be compiled; `produce_held.py` has what does.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from broker.handlers.produce_append import begin, plan_of, refuse_all
-from broker.partitions.loading import load_producers
 from protocol.errors import ErrorCode
 from protocol.headers import RequestHeader
-from protocol.produce import ProduceRequest, parse_produce_request
-from s3stream.errors import StreamError
+from protocol.produce import ProduceRequest, encode_produce_response, parse_produce_request
 
 if TYPE_CHECKING:
-    from broker.net.connection import Connection
+    from broker.net.connection import Connection, Reply
+    from broker.partitions.log import PartitionLog
+    from broker.partitions.registry import TopicLogs
     from broker.services import Services
+
+_ZSTD_FROM_VERSION = 7
+_BY_ID_FROM_VERSION = 13
+
+TopicResult = tuple[str, bytes, list[tuple[Any, ...]]]
+Plan = list["tuple[str | bytes, TopicLogs | None, list[tuple[int, memoryview | None, PartitionLog | None]]]"]
+"""By topic name or id: the topic, and per partition its index, records and log; None where there is none."""
+_NO_LOGS: list[PartitionLog | None] = []
+
+
+class PendingProduce:
+    """A request whose batches are appended and not all durable yet."""
+
+    __slots__ = ("counters", "remaining", "reply", "request", "results")
+
+    def __init__(self, services: Services, reply: Reply | None, request: tuple[int, int]) -> None:
+        self.counters = services.counters
+        self.reply = reply
+        self.request = request
+        self.results: list[TopicResult] = []
+        self.remaining = 1  # for `begin`'s own hand
+
+    def durable(self, error: BaseException | None) -> None:
+        """One batch less to wait for. An error means that the WAL has failed: the outcome is unknown, so no answer."""
+        reply = self.reply
+        if error is not None:
+            if reply is not None:
+                self.reply = None
+                reply.connection.refuse(f"the write-ahead log failed: {error}")
+            return
+        self.remaining -= 1
+        if self.remaining == 0 and reply is not None:
+            self.reply = None
+            self.counters.produce_seconds.observe(reply.connection.loop.time() - reply.started_at)
+            version, correlation_id = self.request
+            reply.send((encode_produce_response(version, correlation_id, self.results),))
+
+    def expire(self) -> None:
+        """The request's own time-out passed before the batches were durable: they may yet become so."""
+        reply = self.reply
+        if reply is None:
+            return
+        self.reply = None
+        version, correlation_id = self.request
+        for _, _, partitions in self.results:
+            partitions[:] = [
+                row if row[1] else (row[0], ErrorCode.REQUEST_TIMED_OUT, -1, -1, -1, (), None, None)
+                for row in partitions
+            ]
+        reply.send((encode_produce_response(version, correlation_id, self.results),))
 
 
 def handle(services: Services, connection: Connection, header: RequestHeader, frame: memoryview) -> None:
@@ -38,54 +87,115 @@ def handle(services: Services, connection: Connection, header: RequestHeader, fr
     counters.produced_bytes += size
     plan, unready = plan_of(services, request)
     if unready or not services.engine.admit(size):
+        from broker.handlers.produce_held import begin_later  # which needs this module
+
         counters.produce_held += 1
-        connection.run_held(_begin_later(services, connection, header, request, size))
+        connection.run_held(begin_later(services, connection, header, request, size))
     else:
         begin(services, connection, header, request, plan)
 
 
-async def _begin_later(
-    services: Services,
-    connection: Connection,
-    header: RequestHeader,
-    request: ProduceRequest,
-    size: int,
+def plan_of(services: Services, request: ProduceRequest) -> tuple[Plan, list[PartitionLog]]:
+    """Each partition of the request with its log, and the logs among them that must be loaded first."""
+    topics = services.partitions.by_key
+    plan: Plan = []
+    unready: list[PartitionLog] = []
+    for key, partitions in request.topics:
+        topic = topics.get(key)
+        logs = _NO_LOGS if topic is None else topic.logs
+        count = len(logs)
+        found: list[tuple[int, memoryview | None, PartitionLog | None]] = []
+        for index, records in partitions:
+            log = logs[index] if 0 <= index < count else None
+            if log is not None and log.producers is None:
+                unready.append(log)
+            found.append((index, records, log))
+        plan.append((key, topic, found))
+    return plan, unready
+
+
+def begin(
+    services: Services, connection: Connection, header: RequestHeader, request: ProduceRequest, plan: Plan
 ) -> None:
-    """Wait for the state of the logs and for room. What stays away until the request's time-out is answered with an
-    error that clients retry."""
-    error = ErrorCode.KAFKA_STORAGE_ERROR
-    try:
-        async with asyncio.timeout(max(request.timeout_ms, 1) / 1000):
-            while True:
-                plan, unready = plan_of(services, request)
-                if unready:
-                    for log in unready:
-                        await load_producers(log)
-                elif services.engine.admit(size):
-                    break
-                elif services.engine.accepting:
-                    error = ErrorCode.NOT_ENOUGH_REPLICAS
-                    await _room(services, connection)
-                else:
-                    connection.refuse("the storage engine has stopped")
-                    return
-    except (TimeoutError, StreamError) as reason:
-        if error is ErrorCode.KAFKA_STORAGE_ERROR or isinstance(reason, StreamError):
-            error = ErrorCode.KAFKA_STORAGE_ERROR
-            why = str(reason) or "not within the request's time-out"
-            services.log_sparingly(logging.WARNING, "the state of a log cannot be loaded", {"reason": why})
-        refuse_all(services, connection, header, request, error)
+    """Every batch of the request is appended or refused here, in one turn of the loop.
+
+    The WAL makes batches durable in the order of their appends, so the last one tells of all the request's new ones.
+    """
+    acks = request.acks
+    if acks not in (-1, 0, 1):
+        refuse_all(services, connection, header, request, ErrorCode.INVALID_REQUIRED_ACKS)
         return
-    begin(services, connection, header, request, plan)
+    version = header.api_version
+    by_id = version >= _BY_ID_FROM_VERSION
+    zstd_allowed = version >= _ZSTD_FROM_VERSION
+    now_ms = services.clock.now_ms()
+    reply = connection.open_reply() if acks else None
+    pending = PendingProduce(services, reply, (version, header.correlation_id))
+    durable = pending.durable
+    results = pending.results
+    failed = False
+    last: PartitionLog | None = None
+    for key, topic, partitions in plan:
+        rows: list[tuple[Any, ...]] = []
+        for index, records, log in partitions:
+            if log is None or topic is None or topic.internal:
+                error = _no_log_error(log, by_id and topic is None)
+                rows.append((index, error, -1, -1, -1, (), None, None))
+                failed = True
+                continue
+            if not records:
+                rows.append(
+                    (index, ErrorCode.INVALID_RECORD, -1, -1, -1, (), "the partition has no record batch", None)
+                )
+                failed = True
+                continue
+            error, base_offset, append_time_ms, start_offset, message, original_end = log.append(
+                records, None, now_ms, zstd_allowed
+            )
+            if error:
+                failed = True
+                if error == ErrorCode.INVALID_TXN_STATE and request.transactional_id is None:
+                    error = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+                rows.append((index, error, -1, -1, start_offset, (), message, None))
+                continue
+            if original_end < 0:
+                last = log
+            else:
+                pending.remaining += 1
+                log.stream.when_durable(original_end, durable)
+            rows.append((index, 0, base_offset, append_time_ms, start_offset, (), None, None))
+        if rows:
+            results.append((key, b"", rows) if not by_id else ("", key, rows))  # type: ignore[arg-type]
+    if last is not None and reply is not None:
+        pending.remaining += 1
+        last.stream.after_last(durable)
+    if failed:
+        services.counters.produce_errors += 1
+        if reply is None:
+            connection.refuse("a produce request with acks=0 failed; closing tells the client, as Kafka does")
+            return
+    if reply is not None:
+        reply.deadline = reply.started_at + max(request.timeout_ms, 1) / 1000
+        reply.overdue = pending
+    durable(None)
 
 
-def _room(services: Services, connection: Connection) -> asyncio.Future[None]:
-    """Resolves when the engine has made some room."""
-    room: asyncio.Future[None] = connection.loop.create_future()
+def _no_log_error(log: PartitionLog | None, unknown_id: bool) -> ErrorCode:
+    if log is not None:
+        return ErrorCode.INVALID_TOPIC_EXCEPTION  # an internal topic: written by the broker alone
+    return ErrorCode.UNKNOWN_TOPIC_ID if unknown_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
-    def relieved() -> None:
-        if not room.done():
-            room.set_result(None)
 
-    services.engine.when_relieved(relieved)
-    return room
+def refuse_all(
+    services: Services, connection: Connection, header: RequestHeader, request: ProduceRequest, error: ErrorCode
+) -> None:
+    services.counters.produce_errors += 1
+    if request.acks == 0:
+        connection.refuse(f"a produce request with acks=0 failed: {error.name}")
+        return
+    by_id = header.api_version >= _BY_ID_FROM_VERSION
+    results: list[TopicResult] = []
+    for key, partitions in request.topics:
+        rows = [(index, error, -1, -1, -1, (), None, None) for index, _ in partitions]
+        results.append(("", key, rows) if by_id else (key, b"", rows))  # type: ignore[arg-type]
+    connection.open_reply().send((encode_produce_response(header.api_version, header.correlation_id, results),))

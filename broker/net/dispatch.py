@@ -1,20 +1,17 @@
 """From a frame to the handler that serves it.
 
-Produce and Fetch run at once, on the spot; everything else becomes the connection's one task, as Kafka works on one
-request per connection at a time.
+Produce and Fetch run at once, on the spot; everything else becomes the connection's one task (`one_at_a_time.py`).
 """
 
 from __future__ import annotations
 
 from broker.handlers import api_versions, fetch, produce
-from broker.handlers.table import HANDLERS, Handler
 from broker.net.connection import Connection
-from broker.request import Request
+from broker.net.one_at_a_time import start_task
 from broker.services import Services
 from protocol.apis import SERVED
 from protocol.errors import MalformedRequest
-from protocol.headers import NOT_SERVED, RequestHeader, frame_prefix, parse_request_header
-from protocol.messages import decode_request, encode_response
+from protocol.headers import NOT_SERVED, RequestHeader, parse_request_header
 
 _PRODUCE, _FETCH, _API_VERSIONS = 0, 1, 18
 
@@ -41,24 +38,10 @@ class Dispatcher:
             elif key == _API_VERSIONS:
                 connection.open_reply().send((api_versions.answer(header, frame),))
             else:
-                self._start_task(connection, header, frame)
+                start_task(self._services, connection, header, frame)
         except MalformedRequest as error:
             self._services.counters.request_errors += 1
             connection.refuse(str(error))
-
-    def _start_task(self, connection: Connection, header: RequestHeader, frame: memoryview | bytes) -> None:
-        body = decode_request(header.api_key, header.api_version, memoryview(frame), header.body_offset)
-        host = connection.peer.rpartition(":")[0]
-        request = Request(header.api_key, header.api_version, header.correlation_id, header.client_id, host, body)
-        connection.run_held(self._run(connection, HANDLERS[header.api_key], request))
-
-    async def _run(self, connection: Connection, handler: Handler, request: Request) -> None:
-        reply = connection.open_reply()
-        body = await handler(self._services, request)
-        if isinstance(body, bytes):
-            reply.send((frame_prefix(request.api_key, request.api_version, request.correlation_id, len(body)), body))
-        else:
-            reply.send((encode_response(request.api_key, request.api_version, request.correlation_id, body),))
 
 
 def _refuse(connection: Connection, header: RequestHeader) -> None:
