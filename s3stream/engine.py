@@ -95,6 +95,8 @@ class StreamEngine:
             hurry=self._hurry,
             metrics=metrics,
         )
+        self.admit = self._pressure.admit
+        """Whether so many bytes may be appended now, in this turn of the loop; False is back-pressure (or the end)."""
         store_reads = StoreReads(store, settings, rng, metrics)
         self._details = StreamDetails(meta, store_reads.read_range, settings)
         units = UnitMap(store_reads.read_range, settings)
@@ -317,10 +319,6 @@ class StreamEngine:
         self._appends.end_stream(stream, reason)
 
     # ---- admission --------------------------------------------------------------------------------------------
-
-    def admit(self, nbytes: int) -> bool:
-        """Whether `nbytes` may be appended now, in this turn of the loop; False is back-pressure (or the end)."""
-        return self._pressure.admit(nbytes)
 
     def when_relieved(self, callback: Callable[[], None]) -> None:
         """Run `callback` once `admit` is worth another try. After a failure or close it runs at once, and `admit` says

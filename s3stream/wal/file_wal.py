@@ -43,6 +43,8 @@ from s3stream.wal.segments import SegmentKeeper
 _HOLD_BYTES = 256 * 1024
 """A group of this size is written at once: the sync is a small part of it."""
 _MOST_HOLDS_SKIPPED = 1024
+_PADDING = [bytes(size) for size in range(ALIGNMENT)]
+"""In front of a frame header, for the frame before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,17 +78,18 @@ class WalStats:
 class _Group:
     """Frames that are written together: `buffers` back to back at `offset` of `segment`.
 
-    `common` is the part of the frame headers that they share, behind 0 to 7 bytes of padding for the frame before.
+    `common` is the part of the frame headers that they share, which claims `durable_lsn`.
     """
 
-    __slots__ = ("buffers", "common", "common_crc", "end", "entries", "first_lsn", "offset", "segment")
+    __slots__ = ("buffers", "common", "common_crc", "durable_lsn", "end", "entries", "first_lsn", "offset", "segment")
 
-    def __init__(self, segment: int, offset: int, first_lsn: int, common: bytes) -> None:
+    def __init__(self, segment: int, offset: int, first_lsn: int, durable_lsn: int, common: bytes) -> None:
         self.segment = segment
         self.offset = offset
         self.end = offset
         self.first_lsn = first_lsn
-        self.common = [bytes(padding) + common for padding in range(ALIGNMENT)]
+        self.durable_lsn = durable_lsn
+        self.common = common
         self.common_crc = crc32c(common)
         self.buffers: list[Buffer] = []
         self.entries: list[object] = []
@@ -249,7 +252,9 @@ class FileWal:
             record_count,
             crc32c(payload),
         )
-        head = group.common[self._padding] + part + pack_crc(crc32c(part, group.common_crc))
+        head = group.common + part + pack_crc(crc32c(part, group.common_crc))
+        if self._padding:
+            head = _PADDING[self._padding] + head
         self._next_lsn = lsn + 1
         self._previous_lsn = lsn
         buffers = group.buffers
@@ -279,7 +284,7 @@ class FileWal:
             self._keeper.prepare()
         self._padding = 0
         common = encode_group_part(self._flags, self._segment, self._wal_epoch, self._durable_lsn)
-        group = self._group = _Group(self._segment, self._position, self._next_lsn, common)
+        group = self._group = _Group(self._segment, self._position, self._next_lsn, self._durable_lsn, common)
         self._waiting.append(group)
         if self._writing is None and not self._flush_scheduled and self._loop is not None:
             self._flush_scheduled = True
@@ -350,7 +355,8 @@ class FileWal:
             self._group = None
         buffers, offset = group.buffers, group.offset
         # The others may claim less than is known by now; one whole claim per group is enough.
-        buffers[0] = claim_durable(buffers[0], self._durable_lsn)
+        if group.durable_lsn != self._durable_lsn:
+            buffers[0] = claim_durable(buffers[0], self._durable_lsn)
         if offset == SEGMENT_HEADER_SIZE:
             sealed = 0 < self._seal_lsn <= self._durable_lsn
             header = SegmentHeader(sealed, group.segment, self._wal_epoch, group.first_lsn, self._epoch_first_lsn)
