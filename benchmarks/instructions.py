@@ -93,7 +93,8 @@ def send(producer: Producer, size_bytes: int, partitions: int, in_flight: int, c
             client.socket.sendall(request.frame)
             sent += 1
         answer = client.receive()
-        if received % 50 == 0 and (code := error_of(answer)):
+        # One that is refused breaks the sequence: so is the last one then.
+        if received in (0, count - 1) and (code := error_of(answer)):
             raise BrokerError(f"Produce answered error {code}")
 
 

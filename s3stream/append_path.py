@@ -136,16 +136,15 @@ class AppendPath:
         if self.failure is not None:
             return
         entries = cast("Sequence[Entry]", group)  # what `append` gave to the WAL
-        before, durable = self._durable, self._durable + len(entries)
-        first, last = entries[0][3], entries[-1][3]
-        if first != before + 1 or last != durable:
-            self.fail(Fatal(f"the WAL reports appends {first} to {last} durable, expected {before + 1} to {durable}"))
-            return
         loop = asyncio.get_running_loop()
         touched: dict[Stream, None] = {}
         acked: list[Done] = []
-        settled_bytes = 0
-        for stream, end, size, _ in entries:
+        durable, settled_bytes = self._durable, 0
+        for stream, end, size, number in entries:
+            durable += 1
+            if number != durable:
+                self.fail(Fatal(f"the WAL reports append {number} durable, expected {durable}"))
+                return
             settled_bytes += size
             stream.durable_end = end
             touched[stream] = None

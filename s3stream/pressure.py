@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from s3stream.append_path import AppendPath
 from s3stream.metrics import EngineMetrics
-
-if TYPE_CHECKING:
-    from s3stream.append_path import AppendPath
 
 _POLL_INTERVAL_S = 0.02
 """While somebody waits: the arena gives no sign when a chunk comes back, so it is looked at."""

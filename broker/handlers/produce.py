@@ -189,6 +189,7 @@ def _no_log_error(log: PartitionLog | None, unknown_id: bool) -> ErrorCode:
 def refuse_all(
     services: Services, connection: Connection, header: RequestHeader, request: ProduceRequest, error: ErrorCode
 ) -> None:
+    """Answer each partition with `error`; without acks the connection closes."""
     services.counters.produce_errors += 1
     if request.acks == 0:
         connection.refuse(f"a produce request with acks=0 failed: {error.name}")

@@ -177,7 +177,7 @@ class ProducerState:
         return state
 
     def replay(self, batches: Sequence[memoryview]) -> int:
-        """Apply stored batches in order; the highest timestamp seen (-1: none from producers)."""
+        """Apply stored batches, whole ones, in order; the highest timestamp seen (-1: none from producers)."""
         newest = -1
         by_producer: dict[int, list[memoryview]] = {}
         for batch in reversed(batches):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.partitions import producer_state
 from broker.partitions.producer_state import CorruptState, ProducerState, SentBatch, fold
 from protocol.errors import ErrorCode
 from protocol.record_batch import BatchHeader, assign, parse_batch_header
@@ -90,7 +91,7 @@ runs = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4), st.integers(0, 1
 
 @given(runs, st.integers(0, 30))
 def test_folding_in_two_runs_is_folding_in_one(script: list[tuple[int, int, int]], cut: int) -> None:
-    """STATE at the end of a run depends on the batches alone, not on where uploads were cut."""
+    """STATE at the end of a run depends on the batches alone, not on where uploads were cut (but for what expires)."""
     sequences: dict[int, int] = {}
     batches = []
     offset = 0
@@ -102,6 +103,54 @@ def test_folding_in_two_runs_is_folding_in_one(script: list[tuple[int, int, int]
     whole = fold(None, batches).state
     assert fold(fold(None, batches[:cut]).state, batches[cut:]).state == whole
     assert ProducerState.decode(whole).encode() == (whole or ProducerState().encode())
+
+
+def as_control(whole: memoryview) -> memoryview:
+    whole[21:23] = (int.from_bytes(whole[21:23], "big") | 0x20).to_bytes(2, "big")
+    return whole
+
+
+steps = st.tuples(
+    st.integers(-1, 5), st.integers(0, 2), st.sampled_from((0, 5, 2**31 - 3)), st.integers(1, 4), st.booleans()
+)
+
+
+@pytest.mark.parametrize("most", [3, 100_000])
+@given(script=st.lists(steps, max_size=40), cut=st.integers(0, 40))
+def test_replay_is_recording_batch_by_batch(most: int, script: list[tuple[int, int, int, int, bool]], cut: int) -> None:
+    """Also when producers are forgotten on the way, epochs change, sequences wrap and markers lie between."""
+    batches = []
+    for number, (producer_id, epoch, sequence, count, control) in enumerate(script):
+        known = (producer_id, epoch) if producer_id >= 0 else (-1, -1)
+        whole = batch(
+            sequence if producer_id >= 0 else -1, count, producer_id=known[0], epoch=known[1], base=number * 10
+        )
+        batches.append(as_control(whole) if control else whole)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(producer_state, "_MAX_PRODUCERS", most)
+        expected = ProducerState()
+        for whole in batches:
+            found = parse_batch_header(whole)
+            if found.producer_id >= 0 and not found.is_control:
+                expected.record(found, found.base_offset)
+        first = ProducerState()
+        first.replay(batches[:cut])
+        again = ProducerState.decode(first.encode())
+        again.replay(batches[cut:])
+    for state in (again, ProducerState.decode(expected.encode())):
+        assert state.encode() == expected.encode()
+        found_next = {each: producer.next_sequence for each, producer in state.producers.items()}
+        assert found_next == {each: producer.next_sequence for each, producer in expected.producers.items()}
+
+
+def test_what_was_read_back_goes_on_where_it_stopped() -> None:
+    state = ProducerState()
+    state.record(header(2**31 - 3, 2), 0)
+    state.record(header(2**31 - 1, 1), 2)
+    again = ProducerState.decode(state.encode())
+    assert again.check(header(0)) is None
+    assert again.check(header(1)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert again.check(header(2**31 - 1, 1)) == SentBatch(2**31 - 1, 2**31 - 1, 2, 0, 1_000)
 
 
 def test_batches_without_a_producer_leave_no_state() -> None:

@@ -61,6 +61,21 @@ async def test_everything_acknowledged_survives_a_crash(world: World) -> None:
     assert await read_all(stream) == written
 
 
+@pytest.mark.parametrize("order", [(1, 0), (0, 0), (1,)])
+async def test_a_wal_that_reports_other_appends_than_the_next_is_not_believed(
+    world: World, order: tuple[int, ...]
+) -> None:
+    (stream,) = await world.create(1)
+    world.wal.hold = True
+    told: list[BaseException | None] = []
+    append(stream, done=told.append)
+    append(stream, done=told.append)
+    entries = [entry for _, entry in world.wal._queue]
+    world.wal._on_durable([entries[number] for number in order])
+    assert [type(error) for error in told] == [Fatal, Fatal]
+    assert isinstance(world.engine.failure, Fatal)
+
+
 async def test_a_wal_failure_ends_every_acknowledgement(world: World) -> None:
     (stream,) = await world.create(1)
     await append_durably(stream)
