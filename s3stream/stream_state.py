@@ -26,8 +26,8 @@ FoldState = Callable[[bytes | None, Sequence[memoryview]], StateFold]
 fold a long run in slices."""
 
 SLICE_BATCHES = 256
-"""About 0.2 ms of the broker's fold with few producers, 2 ms if each batch has its own; what reading and writing the state
-costs comes once per slice."""
+"""About 0.2 ms of the broker's fold with few producers, 2 ms if each batch has its own; reading and writing the state
+comes once per slice."""
 
 
 def no_state(state: bytes | None, batches: Sequence[memoryview]) -> StateFold:
