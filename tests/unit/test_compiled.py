@@ -23,7 +23,7 @@ def test_nothing_that_is_compiled_has_a_coroutine_or_a_generator(module: str) ->
     assert [node.lineno for node in ast.walk(tree) if isinstance(node, _WAITING)] == []
 
 
-@pytest.mark.skipif("WEIR_TEST_COMPILED" not in os.environ, reason="the source is tested, not what is compiled from it")
+@pytest.mark.skipif("EXPECT_COMPILED" not in os.environ, reason="the source is tested, not what is compiled from it")
 def test_what_is_tested_is_compiled() -> None:
     names = [module.removeprefix("/").removesuffix(".py").replace("/", ".") for module in MODULES]
     assert [name for name in names if not str(importlib.import_module(name).__file__).endswith(".so")] == []
