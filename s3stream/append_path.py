@@ -35,6 +35,7 @@ class AppendPath:
         self._metrics = metrics
         self._on_group, self._on_failure = on_group, on_failure
         self._wal: Wal | None = None
+        self._append_frame: Callable[[int, int, int, int, int, memoryview, object], int] = _no_wal
         self._appended = self._durable = 0  # frames so far
         self._acks: deque[tuple[int, Done]] = deque()
         """Who is told when so many frames are durable; the numbers never fall."""
@@ -48,6 +49,7 @@ class AppendPath:
     def attach(self, wal: Wal) -> None:
         """The WAL needs `on_durable` of this object to exist first, so it comes second."""
         self._wal = wal
+        self._append_frame = wal.append
 
     @property
     def attached(self) -> bool:
@@ -77,9 +79,6 @@ class AppendPath:
             if done is not None:
                 asyncio.get_running_loop().call_soon(done, stream.gone)
             return
-        wal = self._wal
-        if wal is None:
-            raise Fatal("no WAL attached yet")
         stream_id = stream.stream_id
         base = stream.next_offset
         end = base + record_count
@@ -87,7 +86,7 @@ class AppendPath:
         before = self._appended
         appended = before + 1
         entry = (stream, end, size, appended)
-        lsn = wal.append(stream_id, stream.epoch, base, record_count, max_timestamp_ms, payload, entry)
+        lsn = self._append_frame(stream_id, stream.epoch, base, record_count, max_timestamp_ms, payload, entry)
         stream.next_offset = end
         if before == self._durable:
             self._group_since = asyncio.get_running_loop().time()
@@ -218,6 +217,10 @@ class AppendPath:
         if stream.tail_bytes:
             stream.dirty_since = asyncio.get_running_loop().time()
             self._dirty[stream.stream_id] = stream
+
+
+def _no_wal(*_: object) -> int:
+    raise Fatal("no WAL attached yet")
 
 
 def _take_reached(stream: Stream) -> list[Done]:

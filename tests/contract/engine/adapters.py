@@ -63,7 +63,7 @@ class MemoryWorld(World):
     async def crash(self) -> None:
         self.device.cut()
         await self.supervisor.close()
-        await self.wal._keeper.close()
+        await self.wal._groups.keeper.close()
 
 
 class FolderWorld(MemoryWorld):

@@ -25,7 +25,7 @@ from s3stream.stream import Stream
 from s3stream.tail_cache import TailCache
 from s3stream.upload import Uploader
 from s3stream.upload_build import ObjectAssembler
-from s3stream.wal.file_wal import FileWal
+from s3stream.wal.group_commit import GroupCommit
 from tests.long.planted.patching import Planted
 from tests.simulation.disk import Disk
 
@@ -141,7 +141,7 @@ def retried_flush(planted: Planted) -> None:
     """After a failed fdatasync the WAL syncs once more and takes that for the truth."""
 
     def make(original: Any) -> Any:
-        def _written(self: FileWal, error: BaseException | None) -> None:
+        def _written(self: GroupCommit, error: BaseException | None) -> None:
             group = self._writing
             if error is None or group is None:
                 original(self, error)
@@ -151,7 +151,7 @@ def retried_flush(planted: Planted) -> None:
 
         return _written
 
-    planted.replace(FileWal, "_written", make)
+    planted.replace(GroupCommit, "_written", make)
 
 
 def trim_before_commit(planted: Planted) -> None:

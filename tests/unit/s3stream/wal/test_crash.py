@@ -99,7 +99,7 @@ class Host:
         """The process is gone: nothing of it runs any more."""
         self.disk.kill()
         if wal is not None:
-            await wal._keeper.close()
+            await wal._groups.keeper.close()
 
     def append(self, size: int) -> None:
         assert self.wal is not None
@@ -205,8 +205,8 @@ async def damaged_host(rng: random.Random) -> tuple[Host, list[tuple[int, int, i
         for _ in range(rng.randint(1, 5)):
             host.append(rng.randint(0, 200))
             assert host.wal is not None
-            start = host.wal._position - (88 + len(host.written[-1][1]) + 7) // 8 * 8
-            frames.append((host.wal._segment, start, start + 88 + len(host.written[-1][1])))
+            start = host.wal._groups.position - (88 + len(host.written[-1][1]) + 7) // 8 * 8
+            frames.append((host.wal._groups.segment, start, start + 88 + len(host.written[-1][1])))
         await host.settle()
     await host.end(host.wal)
     host.disk.power_cut(rng)
@@ -336,7 +336,7 @@ async def test_a_frame_inside_a_torn_payload_is_never_a_record() -> None:
     host.append(0)
     await host.settle()
     assert host.wal is not None
-    segment, lsn, start = host.disk.cached[1], host.wal.next_lsn(), host.wal._position
+    segment, lsn, start = host.disk.cached[1], host.wal.next_lsn(), host.wal._groups.position
     first = bytes(segment[48 + 88 : start])  # the frame of LSN 2, then forged into one of the next LSN
     from s3stream.wal.frame import decode_frame_header, encode_frame_header
 
@@ -383,7 +383,7 @@ async def test_a_full_disk_is_back_pressure_and_goes_away() -> None:
     assert host.acked < len(host.written)
     assert host.error is None
     host.disk.out_of_space = False
-    host.wal._keeper._wake.set()  # what the retry timer does
+    host.wal._groups.keeper._wake.set()  # what the retry timer does
     await host.turns(100)
     assert host.acked == len(host.written)
     assert host.wal.free_bytes() > SEGMENT
