@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from broker.adapters import MEMORY
 from broker.groups.settings import GroupSettings
 from broker.settings import Settings
 from s3stream.settings import EngineSettings
@@ -35,8 +36,10 @@ def engine_settings(settings: Settings, cluster_id: str) -> EngineSettings:
 
 
 def wal_settings(settings: Settings) -> FileWalSettings:
+    """In memory a trimmed segment is of use to nobody, and memory that was touched before costs half of new memory."""
     wal = settings.wal
-    return FileWalSettings(capacity_bytes=wal.capacity_bytes, grace_ms=wal.trimmed_retention_ms)
+    grace_ms = 0 if settings.broker.data_dir == MEMORY else wal.trimmed_retention_ms
+    return FileWalSettings(capacity_bytes=wal.capacity_bytes, grace_ms=grace_ms)
 
 
 def arena_bytes(settings: Settings) -> int:

@@ -26,15 +26,6 @@ _PAGE = mmap.PAGESIZE
 _POPULATE = getattr(mmap, "MAP_POPULATE", 0)  # Linux; elsewhere the first use of a page faults it in
 
 
-class _UseRef(weakref.ref):  # type: ignore[type-arg]
-    """Weak reference to the exporter of one use of a chunk; holds the chunk itself."""
-
-    __slots__ = ("chunk", "key")
-
-    chunk: mmap.mmap
-    key: int
-
-
 class Arena:
     """Allocates writable memoryviews (format B) from chunks of `chunk_size_bytes`, at most `max_bytes` of them in all.
 
@@ -53,10 +44,9 @@ class Arena:
         self._max_spares = (max_bytes if spare_bytes is None else spare_bytes) // chunk_size_bytes
         self._spares: deque[mmap.mmap] = deque()
         self._fewest_spares = 0
-        self._uses: dict[int, _UseRef] = {}
-        self._large_uses: dict[int, _UseRef] = {}
-        self._large: dict[int, int] = {}
-        self._next_use = 0
+        # By the identity of the weak reference to a use's exporter, which it keeps: exporters cannot be hashed.
+        self._uses: dict[int, tuple[weakref.ref[object], mmap.mmap]] = {}
+        self._large: dict[int, tuple[weakref.ref[object], int]] = {}  # its bytes; the chunk goes with its exporter
         self._view: memoryview = memoryview(b"")
         self._position = 0
         self._end = 0
@@ -68,7 +58,8 @@ class Arena:
         """Bytes of the chunks that hold at least one view, the one that allocations come from included."""
         in_use = len(self._uses) * self.chunk_size_bytes
         if self._large:
-            in_use += sum(list(self._large.values()))  # a copy first: another thread may end a use meanwhile
+            # A copy first: another thread may end a use meanwhile.
+            in_use += sum([size for _, size in list(self._large.values())])
         return in_use
 
     @property
@@ -182,25 +173,20 @@ class Arena:
             chunk = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _POPULATE)
             self.chunks_made += 1
         exporter = (ctypes.c_char * size).from_buffer(chunk)
-        use = _UseRef(exporter, self._ended)
-        use.chunk = chunk
-        use.key = self._next_use
-        self._next_use += 1
+        use: weakref.ref[object] = weakref.ref(exporter, self._ended)
         if size == self.chunk_size_bytes:
-            self._uses[use.key] = use
+            self._uses[id(use)] = use, chunk
         else:
-            self._large[use.key] = size
-            self._large_uses[use.key] = use
+            self._large[id(use)] = use, size
         return memoryview(exporter).cast("B")
 
     def _ended(self, use: weakref.ref[object]) -> None:
         """No view of that use exists any more. May run on any thread, at any allocation: atomic steps only."""
-        if not isinstance(use, _UseRef):
-            return
-        if self._uses.pop(use.key, None) is None:
-            del self._large[use.key], self._large_uses[use.key]
+        ended = self._uses.pop(id(use), None)
+        if ended is None:
+            del self._large[id(use)]
         elif len(self._spares) < self._max_spares:
-            self._spares.append(use.chunk)
+            self._spares.append(ended[1])
 
 
 def _whole_chunks(size: int, chunk_size: int) -> int:

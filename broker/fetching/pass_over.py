@@ -10,7 +10,8 @@ from protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
     from broker.partitions.log import PartitionLog
-    from broker.partitions.registry import Partitions, TopicLogs
+    from broker.partitions.registry import Partitions
+    from broker.partitions.topic_logs import TopicLogs
 
 
 class PartitionAnswer:

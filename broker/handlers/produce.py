@@ -23,7 +23,7 @@ from protocol.produce import ProduceRequest, encode_produce_response, parse_prod
 if TYPE_CHECKING:
     from broker.net.connection import Connection, Reply
     from broker.partitions.log import PartitionLog
-    from broker.partitions.registry import TopicLogs
+    from broker.partitions.topic_logs import TopicLogs
     from broker.services import Services
 
 _ZSTD_FROM_VERSION = 7

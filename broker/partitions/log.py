@@ -27,7 +27,7 @@ from s3stream.ports import Clock
 
 if TYPE_CHECKING:
     from broker.fetching.standing import FetchPartition
-    from broker.partitions.registry import TopicLogs
+    from broker.partitions.topic_logs import TopicLogs
     from s3stream.stream import Stream
 
 Done = Callable[[BaseException | None], None]
@@ -112,7 +112,6 @@ class PartitionLog:
         not None`.
         """
         topic = self.topic
-        config = topic.config
         stream = self.stream
         if stream.gone is not None:
             return Appended(_gone(stream.gone), message=f"the log is no longer served here: {stream.gone}")
@@ -120,12 +119,12 @@ class PartitionLog:
             header = validate_produce_batch(records, topic.max_batch_bytes, zstd_allowed)
             # A header's fields by name cost as much as all else here, one by one.
             _, _, _, _, _, attributes, _, base_timestamp, max_timestamp, producer_id, _, _, count = header
-            if max_timestamp < base_timestamp or config.compression_type != "producer":
+            if max_timestamp < base_timestamp or topic.recompresses:
                 if max_timestamp < base_timestamp:  # unset
                     repair_max_timestamp(records)
                     header = parse_batch_header(records)
-                if config.compression_type != "producer":
-                    records, header = as_topic_codec(records, header, config, topic.max_batch_bytes)
+                if topic.recompresses:
+                    records, header = as_topic_codec(records, header, topic.config, topic.max_batch_bytes)
                 base_timestamp, max_timestamp, count = header.base_timestamp, header.max_timestamp, header.record_count
         except InvalidBatch as error:
             start_offset = stream.start_offset if error.by_log else -1
@@ -143,11 +142,11 @@ class PartitionLog:
                 message = self._sequence_message(header)
                 return Appended(verdict, start_offset=stream.start_offset, message=message)
         append_time_ms = -1
-        if config.log_append_time:
+        if topic.log_append_time:
             append_time_ms = max_timestamp = now_ms
         elif max_timestamp != -1 and (
-            max_timestamp - now_ms > config.timestamp_after_max_ms
-            or now_ms - base_timestamp > config.timestamp_before_max_ms
+            max_timestamp - now_ms > topic.timestamp_after_max_ms
+            or now_ms - base_timestamp > topic.timestamp_before_max_ms
         ):
             return self._refuse_timestamp(header, now_ms)
         base_offset = stream.next_offset

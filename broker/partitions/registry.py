@@ -6,33 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from broker.cluster.controller import ImageChange, LogToOpen
-from broker.configs import TopicConfig
 from broker.partitions.log import PartitionLog
+from broker.partitions.topic_logs import TopicLogs
 from s3stream.ports import Clock
 
 if TYPE_CHECKING:
     from s3stream.engine import StreamEngine
-
-
-class TopicLogs:
-    """One topic's logs by index (None: not led here) and its effective config."""
-
-    __slots__ = ("config", "internal", "logs", "max_batch_bytes", "name", "topic_id")
-
-    def __init__(self, name: str, topic_id: bytes, config: TopicConfig, internal: bool, max_append_bytes: int) -> None:
-        self.name = name
-        self.topic_id = topic_id
-        self.internal = internal
-        self.configure(config, max_append_bytes)
-        self.logs: list[PartitionLog | None] = []
-
-    def configure(self, config: TopicConfig, max_append_bytes: int) -> None:
-        """Effective from the next batch on. What the WAL cannot hold is too large whatever `max.message.bytes` says."""
-        self.config = config
-        self.max_batch_bytes = min(config.max_message_bytes, max_append_bytes)
-
-    def get(self, index: int) -> PartitionLog | None:
-        return self.logs[index] if 0 <= index < len(self.logs) else None
 
 
 class Partitions:

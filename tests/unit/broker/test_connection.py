@@ -16,24 +16,25 @@ from s3stream.arena import Arena
 from s3stream.errors import Retry
 
 
-class PickyArena(Arena):
+class PickyArena:
     """Overwrites what was reserved and not committed: a frame that was not kept would show. Can be full."""
 
     def __init__(self, chunk: int) -> None:
-        super().__init__(chunk, chunk * 64)
+        self._arena = Arena(chunk, chunk * 64)
+        self.commit = self._arena.commit
         self.full = False
 
     def reserve(self, min_size: int) -> memoryview:
         if self.full:
             raise Retry("full")
-        reserved = super().reserve(min(min_size, 64))
+        reserved = self._arena.reserve(min(min_size, 64))
         reserved[:] = b"\xee" * len(reserved)
         return reserved
 
     def allocate(self, size: int) -> memoryview:
         if self.full:
             raise Retry("full")
-        return super().allocate(size)
+        return self._arena.allocate(size)
 
 
 class FakeListener:
