@@ -7,14 +7,13 @@ process never acknowledges anything again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from broker.partitions.producer_state import ProducerState, SentBatch
 from broker.partitions.recompress import as_topic_codec
 from protocol.errors import ErrorCode
 from protocol.record_batch import (
     TRANSACTIONAL,
-    BatchHeader,
     InvalidBatch,
     assign,
     parse_batch_header,
@@ -46,21 +45,16 @@ class Watcher(Protocol):
         ...
 
 
-class Appended(NamedTuple):
-    """Answer to one produced batch. `base_offset` is -1 when refused; `append_time_ms` -1 for CreateTime topics, but
-    for a duplicate the original's timestamp; `start_offset` is that of the log, or -1 where Kafka leaves it out.
-    `original_end`: where the original of a duplicate ends, up to which the log must be durable before the answer;
-    else -1."""
-
-    error: ErrorCode
-    base_offset: int = -1
-    append_time_ms: int = -1
-    start_offset: int = -1
-    message: str | None = None
-    original_end: int = -1
+Appended: TypeAlias = tuple[ErrorCode, int, int, int, str | None, int]
+"""Answer to one produced batch: (error, base offset or -1, append time in ms, log start offset, message, original end).
+The append time is -1 for CreateTime topics, but for a duplicate the original's timestamp; the start offset is -1 where
+Kafka leaves it out. Original end: where the original of a duplicate ends, up to which the log must be durable before
+the answer; else -1. A plain tuple, since there is one for every batch."""
 
 
-_new_tuple = tuple.__new__  # a NamedTuple's own constructor is Python
+def refused(error: ErrorCode, message: str | None = None, start_offset: int = -1) -> Appended:
+    """The answer to a batch that was not appended."""
+    return error, -1, -1, start_offset, message, -1
 
 
 class PartitionLog:
@@ -114,33 +108,33 @@ class PartitionLog:
         topic = self.topic
         stream = self.stream
         if stream.gone is not None:
-            return Appended(_gone(stream.gone), message=f"the log is no longer served here: {stream.gone}")
+            return refused(_gone(stream.gone), f"the log is no longer served here: {stream.gone}")
         try:
             header = validate_produce_batch(records, topic.max_batch_bytes, zstd_allowed)
-            # A header's fields by name cost as much as all else here, one by one.
-            _, _, _, _, _, attributes, _, base_timestamp, max_timestamp, producer_id, _, _, count = header
+            _, _, _, _, _, attributes, delta, base_timestamp, max_timestamp, producer_id, epoch, sequence, count = (
+                header
+            )
             if max_timestamp < base_timestamp or topic.recompresses:
                 if max_timestamp < base_timestamp:  # unset
                     repair_max_timestamp(records)
-                    header = parse_batch_header(records)
+                changed = parse_batch_header(records)
                 if topic.recompresses:
-                    records, header = as_topic_codec(records, header, topic.config, topic.max_batch_bytes)
-                base_timestamp, max_timestamp, count = header.base_timestamp, header.max_timestamp, header.record_count
+                    records, changed = as_topic_codec(records, changed, topic.config, topic.max_batch_bytes)
+                base_timestamp, max_timestamp = changed.base_timestamp, changed.max_timestamp
+                delta, count = changed.last_offset_delta, changed.record_count
         except InvalidBatch as error:
-            start_offset = stream.start_offset if error.by_log else -1
-            return Appended(error.error_code, start_offset=start_offset, message=error.message)
+            return refused(error.error_code, error.message, stream.start_offset if error.by_log else -1)
         producers = self.producers
         if producer_id >= 0:
             if attributes & TRANSACTIONAL:
-                return Appended(ErrorCode.INVALID_TXN_STATE, message="transactions are not served")
+                return refused(ErrorCode.INVALID_TXN_STATE, "transactions are not served")
             assert producers is not None
-            verdict = producers.check(header)
+            verdict = producers.check(producer_id, epoch, sequence, delta)
             if verdict is not None:
                 if isinstance(verdict, SentBatch):
-                    found = ErrorCode.NONE, verdict.base_offset, verdict.timestamp, stream.start_offset
-                    return Appended(*found, original_end=verdict.last_offset + 1)
-                message = self._sequence_message(header)
-                return Appended(verdict, start_offset=stream.start_offset, message=message)
+                    original = verdict.base_offset, verdict.timestamp, stream.start_offset
+                    return _NONE, *original, None, verdict.last_offset + 1
+                return refused(verdict, self._sequence_message(producer_id, epoch, sequence), stream.start_offset)
         append_time_ms = -1
         if topic.log_append_time:
             append_time_ms = max_timestamp = now_ms
@@ -148,16 +142,15 @@ class PartitionLog:
             max_timestamp - now_ms > topic.timestamp_after_max_ms
             or now_ms - base_timestamp > topic.timestamp_before_max_ms
         ):
-            return self._refuse_timestamp(header, now_ms)
+            return self._refuse_timestamp(base_timestamp, max_timestamp, now_ms)
         base_offset = stream.next_offset
         assign(records, base_offset, stream.epoch)
         if append_time_ms >= 0:
             set_log_append_time(records, append_time_ms)
-            header = parse_batch_header(records)
         stream.append(records, count, max_timestamp, done)
-        if producer_id >= 0:
-            producers.record(header, base_offset)  # type: ignore[union-attr]
-        return _new_tuple(Appended, (_NONE, base_offset, append_time_ms, stream.start_offset, None, -1))
+        if producers is not None and producer_id >= 0:
+            producers.record(producer_id, epoch, sequence, delta, max_timestamp, base_offset)
+        return _NONE, base_offset, append_time_ms, stream.start_offset, None, -1
 
     def append_internal(self, batch: memoryview, record_count: int, timestamp_ms: int, done: Done) -> int:
         """A batch that the broker itself made (internal topics); returns its base offset."""
@@ -167,30 +160,27 @@ class PartitionLog:
         stream.append(batch, record_count, timestamp_ms, done)
         return base_offset
 
-    def _refuse_timestamp(self, header: BatchHeader, now_ms: int) -> Appended:
+    def _refuse_timestamp(self, oldest: int, newest: int, now_ms: int) -> Appended:
         """`message.timestamp.before.max.ms` and `.after.max.ms` (KIP-937), judged by the batch header."""
-        config = self.topic.config
-        newest = header.max_timestamp
-        if newest - now_ms > config.timestamp_after_max_ms:
-            return Appended(
-                ErrorCode.INVALID_TIMESTAMP,
-                start_offset=self.stream.start_offset,
-                message=f"timestamp {newest} is more than {config.timestamp_after_max_ms} ms ahead of {now_ms}"
-                " (message.timestamp.after.max.ms)",
+        topic = self.topic
+        if newest - now_ms > topic.timestamp_after_max_ms:
+            message = (
+                f"timestamp {newest} is more than {topic.timestamp_after_max_ms} ms ahead of {now_ms}"
+                " (message.timestamp.after.max.ms)"
             )
-        return Appended(
-            ErrorCode.INVALID_TIMESTAMP,
-            start_offset=self.stream.start_offset,
-            message=f"timestamp {header.base_timestamp} is more than {config.timestamp_before_max_ms} ms"
-            f" before {now_ms} (message.timestamp.before.max.ms)",
-        )
+        else:
+            message = (
+                f"timestamp {oldest} is more than {topic.timestamp_before_max_ms} ms"
+                f" before {now_ms} (message.timestamp.before.max.ms)"
+            )
+        return refused(ErrorCode.INVALID_TIMESTAMP, message, self.stream.start_offset)
 
-    def _sequence_message(self, header: BatchHeader) -> str:
+    def _sequence_message(self, producer_id: int, epoch: int, sequence: int) -> str:
         assert self.producers is not None
-        producer = self.producers.producers[header.producer_id]
+        producer = self.producers.producers[producer_id]
         last = producer.batches[-1][1] if producer.batches else -1
         return (
-            f"producer {header.producer_id} epoch {header.producer_epoch} sequence {header.base_sequence}:"
+            f"producer {producer_id} epoch {epoch} sequence {sequence}:"
             f" the log has epoch {producer.epoch} and last sequence {last}"
         )
 

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 from protocol.errors import ErrorCode
-from protocol.record_batch import ATTRIBUTES_AT, CONTROL, BatchHeader, parse_batch_header
+from protocol.record_batch import ATTRIBUTES_AT, CONTROL, parse_batch_header
 from s3stream.stream_state import StateFold
 
 KEPT_BATCHES = 5
@@ -77,14 +77,16 @@ class CorruptState(ValueError):
 class ProducerState:
     """All producers of one log. `check` decides, `record` is the only mutation."""
 
-    __slots__ = ("producers",)
+    __slots__ = ("_latest", "producers")
 
     def __init__(self) -> None:
         self.producers: dict[int, Producer] = {}
+        self._latest = -1
+        """The id that stands last in `producers`; -1: not known."""
 
-    def check(self, header: BatchHeader) -> SentBatch | ErrorCode | None:
-        """None = append it; a SentBatch = duplicate of that one; an ErrorCode = refuse."""
-        _, _, _, _, _, _, delta, _, _, producer_id, epoch, first, _ = header
+    def check(self, producer_id: int, epoch: int, first: int, delta: int) -> SentBatch | ErrorCode | None:
+        """Of a batch whose sequence numbers are `first` to `first + delta`. None = append it; a SentBatch = duplicate
+        of that one; an ErrorCode = refuse."""
         producer = self.producers.get(producer_id)
         if producer is None or (first == producer.next_sequence and epoch == producer.epoch):
             return None
@@ -98,17 +100,20 @@ class ProducerState:
                 return SentBatch(*sent)
         return ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER if producer.batches else None
 
-    def record(self, header: BatchHeader, base_offset: int) -> None:
-        """Take note of an appended batch. Does not validate: replay applies what was accepted once."""
-        _, _, _, _, _, _, delta, _, timestamp, producer_id, epoch, first, _ = header
+    def record(self, producer_id: int, epoch: int, first: int, delta: int, timestamp: int, base_offset: int) -> None:
+        """Take note of a batch that was appended at `base_offset`, with its max timestamp. Does not validate: replay
+        applies what was accepted once."""
         producers = self.producers
-        producer = producers.pop(producer_id, None)
+        producer = producers.get(producer_id)
         if producer is None or producer.epoch != epoch:
             successor = Producer(epoch)
             if producer is not None:
                 successor.coordinator_epoch = producer.coordinator_epoch
-            producer = successor
-        producers[producer_id] = producer  # the latest to write stands last
+            producers[producer_id] = producer = successor
+        if producer_id != self._latest:  # the latest to write stands last
+            del producers[producer_id]
+            producers[producer_id] = producer
+            self._latest = producer_id
         last = first + delta if first <= _MAX_SEQUENCE - delta else _advance(first, delta)
         producer.next_sequence = last + 1 if last < _MAX_SEQUENCE else 0
         batches = producer.batches
@@ -204,7 +209,8 @@ class ProducerState:
     def _replay_one(self, batch: memoryview) -> None:
         header = parse_batch_header(batch)
         if header.producer_id >= 0 and not header.is_control:
-            self.record(header, header.base_offset)
+            _, _, _, _, _, _, delta, _, timestamp, producer_id, epoch, first, _ = header
+            self.record(producer_id, epoch, first, delta, timestamp, header.base_offset)
 
 
 def fold(state: bytes | None, batches: Sequence[memoryview]) -> StateFold:

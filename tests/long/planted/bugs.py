@@ -14,7 +14,7 @@ from typing import Any
 from broker.groups.offsets import Offsets
 from broker.groups.outbox import Outcome
 from broker.partitions import producer_state
-from broker.partitions.log import Appended, PartitionLog
+from broker.partitions.log import PartitionLog, refused
 from protocol.errors import ErrorCode
 from protocol.record_batch import parse_batch_header
 from s3stream import upload_build
@@ -183,11 +183,11 @@ def trim_before_commit(planted: Planted) -> None:
 
 def window_of_one(planted: Planted) -> None:
     def count(original: Any) -> Any:
-        def record(self: Any, header: Any, base_offset: int) -> None:
-            producer = self.producers.get(header.producer_id)
+        def record(self: Any, producer_id: int, *args: Any) -> None:
+            producer = self.producers.get(producer_id)
             if producer is not None and len(producer.batches) == 1:
                 planted.ran()
-            original(self, header, base_offset)
+            original(self, producer_id, *args)
 
         return record
 
@@ -199,10 +199,11 @@ def early_duplicate(planted: Planted) -> None:
     def make(original: Any) -> Any:
         def append(self: PartitionLog, *args: Any, **named: Any) -> Any:
             result = original(self, *args, **named)
-            if result.original_end <= self.stream.durable_end:
+            *answer, original_end = result
+            if original_end <= self.stream.durable_end:
                 return result
             planted.ran()
-            return result._replace(original_end=0)
+            return *answer, 0
 
         return append
 
@@ -268,7 +269,7 @@ def gap_after_refusal(planted: Planted) -> None:
                 return original(self, records, *args, **named)
             planted.ran()
             self.stream.next_offset += parse_batch_header(records).record_count
-            return Appended(ErrorCode.NOT_ENOUGH_REPLICAS)
+            return refused(ErrorCode.NOT_ENOUGH_REPLICAS)
 
         return append
 

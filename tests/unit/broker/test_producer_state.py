@@ -26,56 +26,65 @@ def header(sequence: int, count: int = 1, **more: int) -> BatchHeader:
     return parse_batch_header(batch(sequence, count, **more))
 
 
+def check(state: ProducerState, batch: BatchHeader) -> SentBatch | ErrorCode | None:
+    return state.check(batch.producer_id, batch.producer_epoch, batch.base_sequence, batch.last_offset_delta)
+
+
+def record(state: ProducerState, batch: BatchHeader, base_offset: int) -> None:
+    sequences = batch.base_sequence, batch.last_offset_delta
+    state.record(batch.producer_id, batch.producer_epoch, *sequences, batch.max_timestamp, base_offset)
+
+
 def test_a_producer_that_is_not_known_may_start_anywhere() -> None:
     state = ProducerState()
-    assert state.check(header(17)) is None
+    assert check(state, header(17)) is None
 
 
 def test_the_next_sequence_is_accepted_and_a_gap_is_not() -> None:
     state = ProducerState()
-    state.record(header(0, 3), 100)
-    assert state.check(header(3)) is None
-    assert state.check(header(4)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
-    assert state.check(header(2)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    record(state, header(0, 3), 100)
+    assert check(state, header(3)) is None
+    assert check(state, header(4)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert check(state, header(2)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
 
 
 def test_each_of_the_last_five_batches_is_a_duplicate_of_its_original_and_the_sixth_is_not() -> None:
     state = ProducerState()
     for i in range(6):
-        state.record(header(i * 2, 2), 100 + i * 2)
+        record(state, header(i * 2, 2), 100 + i * 2)
     for i in range(1, 6):
-        sent = state.check(header(i * 2, 2))
+        sent = check(state, header(i * 2, 2))
         assert isinstance(sent, SentBatch)
         assert sent.base_offset == 100 + i * 2
-    assert state.check(header(0, 2)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert check(state, header(0, 2)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
 
 
 def test_a_batch_that_only_overlaps_an_old_one_is_no_duplicate() -> None:
     state = ProducerState()
-    state.record(header(0, 4), 0)
-    assert state.check(header(0, 2)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    record(state, header(0, 4), 0)
+    assert check(state, header(0, 2)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
 
 
 def test_epochs() -> None:
     state = ProducerState()
-    state.record(header(0, 1, epoch=3), 0)
-    assert state.check(header(1, 1, epoch=2)) is ErrorCode.INVALID_PRODUCER_EPOCH
-    assert state.check(header(1, 1, epoch=4)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
-    assert state.check(header(0, 1, epoch=4)) is None
+    record(state, header(0, 1, epoch=3), 0)
+    assert check(state, header(1, 1, epoch=2)) is ErrorCode.INVALID_PRODUCER_EPOCH
+    assert check(state, header(1, 1, epoch=4)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert check(state, header(0, 1, epoch=4)) is None
 
 
 def test_sequences_wrap_to_zero() -> None:
     state = ProducerState()
-    state.record(header(2**31 - 2, 2), 0)
-    assert state.check(header(0)) is None
-    state.record(header(0), 2)
-    assert isinstance(state.check(header(2**31 - 2, 2)), SentBatch)
+    record(state, header(2**31 - 2, 2), 0)
+    assert check(state, header(0)) is None
+    record(state, header(0), 2)
+    assert isinstance(check(state, header(2**31 - 2, 2)), SentBatch)
 
 
 def test_expiry_spares_the_latest_thousand() -> None:
     state = ProducerState()
     for producer_id in range(1_200):
-        state.record(header(0, producer_id=producer_id, timestamp=0), producer_id)
+        record(state, header(0, producer_id=producer_id, timestamp=0), producer_id)
     state.expire(10**12)
     assert list(state.producers) == list(range(200, 1_200))
 
@@ -132,7 +141,7 @@ def test_replay_is_recording_batch_by_batch(most: int, script: list[tuple[int, i
         for whole in batches:
             found = parse_batch_header(whole)
             if found.producer_id >= 0 and not found.is_control:
-                expected.record(found, found.base_offset)
+                record(expected, found, found.base_offset)
         first = ProducerState()
         first.replay(batches[:cut])
         again = ProducerState.decode(first.encode())
@@ -145,12 +154,12 @@ def test_replay_is_recording_batch_by_batch(most: int, script: list[tuple[int, i
 
 def test_what_was_read_back_goes_on_where_it_stopped() -> None:
     state = ProducerState()
-    state.record(header(2**31 - 3, 2), 0)
-    state.record(header(2**31 - 1, 1), 2)
+    record(state, header(2**31 - 3, 2), 0)
+    record(state, header(2**31 - 1, 1), 2)
     again = ProducerState.decode(state.encode())
-    assert again.check(header(0)) is None
-    assert again.check(header(1)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
-    assert again.check(header(2**31 - 1, 1)) == SentBatch(2**31 - 1, 2**31 - 1, 2, 0, 1_000)
+    assert check(again, header(0)) is None
+    assert check(again, header(1)) is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert check(again, header(2**31 - 1, 1)) == SentBatch(2**31 - 1, 2**31 - 1, 2, 0, 1_000)
 
 
 def test_batches_without_a_producer_leave_no_state() -> None:

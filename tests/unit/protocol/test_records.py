@@ -23,6 +23,7 @@ from protocol.records import (
     HEADER,
     HEADER_BYTES,
     NO_TIMESTAMP,
+    BatchHeader,
     InvalidBatch,
     Record,
     assign,
@@ -108,7 +109,7 @@ def test_batches_of_aiokafka_are_read(codec: int) -> None:
     for index in range(20):
         builder.append(index, 5000 + index, b"key", b"value" * index, [("h", b"x")])
     batch = memoryview(bytearray(builder.build()))
-    header = validate_produce_batch(batch)
+    header = BatchHeader(*validate_produce_batch(batch))
     assert (header.codec, header.is_transactional, header.record_count) == (codec, True, 20)
     assert (header.producer_id, header.producer_epoch, header.base_sequence) == (77, 3, 9)
     assert list(iter_records(batch)) == [
