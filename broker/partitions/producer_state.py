@@ -30,7 +30,7 @@ _MAX_SEQUENCE = 2**31 - 1
 _HEAD = struct.Struct(">BI")
 _ENTRY = struct.Struct(">qhiqB")
 _BATCH = struct.Struct(">iiqiq")
-_REPLAYED = struct.Struct(">hiqqq")  # of a batch header from its attributes on: up to the producer id
+_REPLAYED = struct.Struct(">h12xqq")  # of a batch header from its attributes on: those, max timestamp, producer id
 
 DEFAULT_EXPIRATION_MS = 86_400_000
 """Kafka's `producer.id.expiration.ms`."""
@@ -186,7 +186,7 @@ class ProducerState:
         newest = -1
         by_producer: dict[int, list[memoryview]] = {}
         for batch in reversed(batches):
-            attributes, _, _, timestamp, producer_id = _REPLAYED.unpack_from(batch, ATTRIBUTES_AT)
+            attributes, timestamp, producer_id = _REPLAYED.unpack_from(batch, ATTRIBUTES_AT)
             if producer_id < 0 or attributes & CONTROL:
                 continue
             if timestamp > newest:
