@@ -12,6 +12,7 @@ import signal
 
 import uvloop
 
+from broker.adapters import OpenAdapters, open_adapters
 from broker.app import Broker
 from broker.cli.output import fail
 from broker.logging import configure
@@ -27,19 +28,19 @@ GC_GENERATION_2_THRESHOLD = 200
 """What is alive after the start is frozen; full collections of the rest stay rare."""
 
 
-def run_broker(settings: Settings) -> int:
+def run_broker(settings: Settings, adapters: OpenAdapters = open_adapters) -> int:
     """Serve until told to stop; the exit code."""
     configure(settings.logging)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings))
+        return runner.run(_serve(settings, adapters))
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings, adapters: OpenAdapters) -> int:
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, told.set)
-    broker = Broker(settings)
+    broker = Broker(settings, adapters=adapters)
     try:
         await broker.start()
     except (StreamError, OSError) as error:
