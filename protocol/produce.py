@@ -177,20 +177,37 @@ ResponsePartition: TypeAlias = tuple[
 ]
 """(index, error code, base offset, log append time in ms or -1, log start offset, record errors: (batch index,
 message), error message, current leader: (id, leader epoch) if the client should learn it)."""
-ResponseTopic: TypeAlias = tuple[str | None, bytes | None, Sequence[ResponsePartition]]
-"""(name: versions up to 12, topic id's 16 bytes: version 13, partitions)."""
+ResponseTopic: TypeAlias = tuple[str | None, bytes | None, Sequence[ResponsePartition | bytes]]
+"""(name: versions up to 12, topic id's 16 bytes: version 13, partitions: in bytes those of `encode_accepted`)."""
 _PARTITION: Final = struct.Struct(">ihqq").pack
 _PARTITION_5: Final = struct.Struct(">ihqqq").pack
-_PARTITION_PLAIN: Final = struct.Struct(">ihqqqBBB").pack
+_PARTITION_8: Final = struct.Struct(">ihqqqih").pack
+_PARTITION_9: Final = struct.Struct(">ihqqqBBB").pack
 _SIZE_CORRELATION: Final = struct.Struct(">ii").pack
 _THROTTLE: Final = struct.Struct(">i").pack
 _COUNT: Final = struct.Struct(">i").pack
 _LENGTH: Final = struct.Struct(">h").pack
 _COUNT_LENGTH: Final = struct.Struct(">ih").pack
 _LEADER: Final = struct.Struct(">ii").pack
-_ONE_LEGACY_5: Final = struct.Struct(">iihqqqi").pack
-_ONE_LEGACY_8: Final = struct.Struct(">iihqqqihi").pack
-_ONE_FLEXIBLE: Final = struct.Struct(">BihqqqBBBBiB").pack
+_END_OF_ONE: Final = struct.Struct(">BiB").pack
+
+
+def encode_accepted(version: int, index: int, base_offset: int, append_time_ms: int, start_offset: int) -> bytes:
+    """A partition whose batch was taken, as it stands in a response of this version: without error and record errors.
+    `append_time_ms` is -1 for CreateTime topics."""
+    if version >= _FLEXIBLE_FROM:
+        return _PARTITION_9(index, 0, base_offset, append_time_ms, start_offset, 1, 0, 0)
+    if version >= 8:
+        return _PARTITION_8(index, 0, base_offset, append_time_ms, start_offset, 0, -1)
+    if version >= 5:
+        return _PARTITION_5(index, 0, base_offset, append_time_ms, start_offset)
+    return _PARTITION(index, 0, base_offset, append_time_ms)
+
+
+def accepted_index(partition: bytes) -> int:
+    """The partition index in what `encode_accepted` made."""
+    (index,) = _INT32(partition)
+    return int(index)
 
 
 def encode_produce_response(
@@ -201,25 +218,13 @@ def encode_produce_response(
     node_endpoints: Sequence[NodeEndpoint] = (),
 ) -> bytes:
     """A whole response frame: 4-byte size, header, body, less what `version` lacks. Raises UnsupportedVersion."""
-    if len(topics) == 1 and 5 <= version <= MAX_VERSION and not node_endpoints:
+    if len(topics) == 1 and _FLEXIBLE_FROM <= version <= MAX_VERSION and not node_endpoints:
         ((name, topic_id, partitions),) = topics
         if len(partitions) == 1:
-            ((index, error, base_offset, append_time_ms, start_offset, errors, message, leader),) = partitions
-            if not errors and message is None and leader is None:
-                fields = index, error, base_offset, append_time_ms, start_offset
-                if version < _FLEXIBLE_FROM:
-                    encoded = _required(name).encode()
-                    head = _COUNT_LENGTH(1, len(encoded)) + encoded
-                    tail = (
-                        _ONE_LEGACY_8(1, *fields, 0, -1, throttle_ms)
-                        if version >= 8
-                        else _ONE_LEGACY_5(1, *fields, throttle_ms)
-                    )
-                else:
-                    # No record errors, a null message and three empty tagged sections around the throttle time.
-                    head = b"\x00\x02" + _compact_topic(version, name, topic_id)
-                    tail = _ONE_FLEXIBLE(2, *fields, 1, 0, 0, 0, throttle_ms, 0)
-                return _SIZE_CORRELATION(4 + len(head) + len(tail), correlation_id) + head + tail
+            (partition,) = partitions
+            if isinstance(partition, bytes):
+                body = b"\x00\x02" + _compact_topic(version, name, topic_id) + b"\x02" + partition
+                return _SIZE_CORRELATION(10 + len(body), correlation_id) + body + _END_OF_ONE(0, throttle_ms, 0)
     return _encode_any(version, correlation_id, topics, throttle_ms, node_endpoints)
 
 
@@ -240,11 +245,10 @@ def _encode_any(
         out += _compact_topic(version, name, topic_id)
         out += uvarint(len(partitions) + 1)
         for partition in partitions:
-            index, error, base_offset, append_time_ms, start_offset, errors, message, leader = partition
-            if errors or message is not None or leader is not None:
-                _append_flexible_partition(out, version, partition)
+            if isinstance(partition, bytes):
+                out += partition
             else:
-                out += _PARTITION_PLAIN(index, error, base_offset, append_time_ms, start_offset, 1, 0, 0)
+                _append_flexible_partition(out, version, partition)
         out.append(0)
     out += _THROTTLE(throttle_ms)
     out += node_endpoints_tag(node_endpoints) if node_endpoints and version >= 10 else b"\x00"
@@ -256,7 +260,11 @@ def _legacy_body(version: int, topics: Sequence[ResponseTopic], throttle_ms: int
     for name, _topic_id, partitions in topics:
         encoded = _required(name).encode()
         out += _LENGTH(len(encoded)) + encoded + _COUNT(len(partitions))
-        for index, error, base_offset, append_time_ms, start_offset, errors, message, _leader in partitions:
+        for partition in partitions:
+            if isinstance(partition, bytes):
+                out += partition
+                continue
+            index, error, base_offset, append_time_ms, start_offset, errors, message, _leader = partition
             if version < 5:
                 out += _PARTITION(index, error, base_offset, append_time_ms)
                 continue

@@ -18,12 +18,13 @@ import ctypes
 import mmap
 import weakref
 from collections import deque
+from typing import Final
 
 from s3stream.errors import Invalid, Retry
 
-_ALIGNMENT = 16
-_PAGE = mmap.PAGESIZE
-_POPULATE = getattr(mmap, "MAP_POPULATE", 0)  # Linux; elsewhere the first use of a page faults it in
+_ALIGNMENT: Final = 16
+_PAGE: Final = mmap.PAGESIZE
+_POPULATE: Final = getattr(mmap, "MAP_POPULATE", 0)  # Linux; elsewhere the first use of a page faults it in
 
 
 class Arena:

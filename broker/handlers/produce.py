@@ -14,11 +14,19 @@ Nothing in this module waits, so that it can be compiled; `produce_held.py` has 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from protocol.errors import ErrorCode
 from protocol.headers import RequestHeader
-from protocol.produce import ProduceRequest, encode_produce_response, parse_produce_request
+from protocol.produce import (
+    ProduceRequest,
+    ResponsePartition,
+    ResponseTopic,
+    accepted_index,
+    encode_accepted,
+    encode_produce_response,
+    parse_produce_request,
+)
 
 if TYPE_CHECKING:
     from broker.net.connection import Connection, Reply
@@ -26,10 +34,10 @@ if TYPE_CHECKING:
     from broker.partitions.topic_logs import TopicLogs
     from broker.services import Services
 
-_ZSTD_FROM_VERSION = 7
-_BY_ID_FROM_VERSION = 13
+_ZSTD_FROM_VERSION: Final = 7
+_BY_ID_FROM_VERSION: Final = 13
 
-TopicResult = tuple[str, bytes, list[tuple[Any, ...]]]
+Row: TypeAlias = ResponsePartition | bytes
 Plan = list["tuple[str | bytes, TopicLogs | None, list[tuple[int, memoryview | None, PartitionLog | None]]]"]
 """By topic name or id: the topic, and per partition its index, records and log; None where there is none."""
 _NO_LOGS: list[PartitionLog | None] = []
@@ -44,7 +52,7 @@ class PendingProduce:
         self.counters = services.counters
         self.reply = reply
         self.request = request
-        self.results: list[TopicResult] = []
+        self.results: list[ResponseTopic] = []
         self.remaining = 1  # for `begin`'s own hand
 
     def durable(self, error: BaseException | None) -> None:
@@ -69,12 +77,15 @@ class PendingProduce:
             return
         self.reply = None
         version, correlation_id = self.request
-        for _, _, partitions in self.results:
-            partitions[:] = [
-                row if row[1] else (row[0], ErrorCode.REQUEST_TIMED_OUT, -1, -1, -1, (), None, None)
-                for row in partitions
-            ]
-        reply.send((encode_produce_response(version, correlation_id, self.results),))
+        results = [(name, topic_id, list(map(_timed_out, rows))) for name, topic_id, rows in self.results]
+        reply.send((encode_produce_response(version, correlation_id, results),))
+
+
+def _timed_out(row: Row) -> Row:
+    """What was refused stays refused."""
+    if not isinstance(row, bytes):
+        return row
+    return accepted_index(row), ErrorCode.REQUEST_TIMED_OUT, -1, -1, -1, (), None, None
 
 
 def handle(services: Services, connection: Connection, header: RequestHeader, frame: memoryview) -> None:
@@ -136,7 +147,7 @@ def begin(
     failed = False
     last: PartitionLog | None = None
     for key, topic, partitions in plan:
-        rows: list[tuple[Any, ...]] = []
+        rows: list[Row] = []
         for index, records, log in partitions:
             if log is None or topic is None or topic.internal:
                 error = _no_log_error(log, by_id and topic is None)
@@ -163,9 +174,9 @@ def begin(
             else:
                 pending.remaining += 1
                 log.stream.when_durable(original_end, durable)
-            rows.append((index, 0, base_offset, append_time_ms, start_offset, (), None, None))
+            rows.append(encode_accepted(version, index, base_offset, append_time_ms, start_offset))
         if rows:
-            results.append((key, b"", rows) if not by_id else ("", key, rows))  # type: ignore[arg-type]
+            results.append(_topic(key, rows))
     if last is not None and reply is not None:
         pending.remaining += 1
         last.stream.after_last(durable)
@@ -178,6 +189,11 @@ def begin(
         reply.deadline = reply.started_at + max(request.timeout_ms, 1) / 1000
         reply.overdue = pending
     durable(None)
+
+
+def _topic(key: str | bytes, rows: list[Row]) -> ResponseTopic:
+    """By the name or the id that the request had."""
+    return (None, key, rows) if isinstance(key, bytes) else (key, None, rows)
 
 
 def _no_log_error(log: PartitionLog | None, unknown_id: bool) -> ErrorCode:
@@ -194,9 +210,8 @@ def refuse_all(
     if request.acks == 0:
         connection.refuse(f"a produce request with acks=0 failed: {error.name}")
         return
-    by_id = header.api_version >= _BY_ID_FROM_VERSION
-    results: list[TopicResult] = []
+    results: list[ResponseTopic] = []
     for key, partitions in request.topics:
-        rows = [(index, error, -1, -1, -1, (), None, None) for index, _ in partitions]
-        results.append(("", key, rows) if by_id else (key, b"", rows))  # type: ignore[arg-type]
+        rows: list[Row] = [(index, error, -1, -1, -1, (), None, None) for index, _ in partitions]
+        results.append(_topic(key, rows))
     connection.open_reply().send((encode_produce_response(header.api_version, header.correlation_id, results),))

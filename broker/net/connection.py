@@ -11,7 +11,7 @@ import asyncio
 import struct
 from collections import deque
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from typing_extensions import Buffer
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from broker.fetching.full import FullFetch
     from broker.net.listener import Listener
 
-_SIZE = struct.Struct(">i")
-_SIZE_AND_KEY = struct.Struct(">ih")
-_PRODUCE = 0
-_MIN_RECEIVE_BYTES = 64 * 1024
-_MAX_BACKLOG_FRAMES = 64
-_MAX_BACKLOG_BYTES = 1 << 20
+_SIZE: Final = struct.Struct(">i")
+_SIZE_AND_KEY: Final = struct.Struct(">ih")
+_PRODUCE: Final = 0
+_MIN_RECEIVE_BYTES: Final = 64 * 1024
+_MAX_BACKLOG_FRAMES: Final = 64
+_MAX_BACKLOG_BYTES: Final = 1 << 20
 """Frames parsed but held back; beyond either the socket is no longer read."""
-_MAX_OPEN_REPLIES = 4096
-_STALL_S = 0.02
+_MAX_OPEN_REPLIES: Final = 4096
+_STALL_S: Final = 0.02
 """Pause before memory for a frame is asked for again; the arena gives no sign when a chunk comes back."""
 
 

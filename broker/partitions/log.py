@@ -7,7 +7,7 @@ process never acknowledges anything again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from broker.partitions.producer_state import ProducerState, SentBatch
 from broker.partitions.recompress import as_topic_codec
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from s3stream.stream import Stream
 
 Done = Callable[[BaseException | None], None]
-_NONE = ErrorCode.NONE
+_NONE: Final = ErrorCode.NONE
 
 
 class Watcher(Protocol):

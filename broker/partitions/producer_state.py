@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from protocol.errors import ErrorCode
 from protocol.record_batch import ATTRIBUTES_AT, CONTROL, parse_batch_header
@@ -26,7 +26,7 @@ from s3stream.stream_state import StateFold
 
 KEPT_BATCHES = 5
 _VERSION = 1
-_MAX_SEQUENCE = 2**31 - 1
+_MAX_SEQUENCE: Final = 2**31 - 1
 _HEAD = struct.Struct(">BI")
 _ENTRY = struct.Struct(">qhiqB")
 _BATCH = struct.Struct(">iiqiq")

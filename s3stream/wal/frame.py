@@ -46,22 +46,22 @@ payload behind it was torn off. No frame lies in two segments.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from crc32c import crc32c
 from typing_extensions import Buffer
 
 from s3stream.errors import Corrupt
 
-MAGIC = b"WFRM"
+MAGIC: Final = b"WFRM"
 SEGMENT_MAGIC = b"WSEG"
-VERSION = 1
-SEAL = 1
-REWRITTEN = 2
-SEALED = 1
-ALIGNMENT = 8
-FRAME_HEADER_SIZE = 88
-SEGMENT_HEADER_SIZE = 48
+VERSION: Final = 1
+SEAL: Final = 1
+REWRITTEN: Final = 2
+SEALED: Final = 1
+ALIGNMENT: Final = 8
+FRAME_HEADER_SIZE: Final = 88
+SEGMENT_HEADER_SIZE: Final = 48
 
 _HEAD = struct.Struct(">4sBBHIQQIQQQQqIII")
 _WHOLE_HEAD = struct.Struct(">4sBBHIQQIQQQQqIIII")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from crc32c import crc32c
 from typing_extensions import Buffer
@@ -37,10 +38,10 @@ from s3stream.wal.frame import (
 )
 from s3stream.wal.segments import SegmentKeeper
 
-_HOLD_BYTES = 256 * 1024
+_HOLD_BYTES: Final = 256 * 1024
 """A group of this size is written at once: the sync is a small part of it."""
-_MOST_HOLDS_SKIPPED = 1024
-_PADDING = [bytes(size) for size in range(ALIGNMENT)]
+_MOST_HOLDS_SKIPPED: Final = 1024
+_PADDING: Final = [bytes(size) for size in range(ALIGNMENT)]
 """In front of a frame header, for the frame before it."""
 
 

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from protocol.errors import MalformedRequest, UnsupportedVersion
 from protocol.message_schema import load
 from protocol.messages import encode_response
-from protocol.produce import MAX_VERSION, MIN_VERSION, encode_produce_response, parse_produce_request
+from protocol.produce import (
+    MAX_VERSION,
+    MIN_VERSION,
+    accepted_index,
+    encode_accepted,
+    encode_produce_response,
+    parse_produce_request,
+)
 from tests.unit.protocol.message_samples import kio_bytes, to_entity
 
 VERSIONS = range(MIN_VERSION, MAX_VERSION + 1)
@@ -187,6 +194,18 @@ def test_unknown_tagged_fields_are_skipped() -> None:
     assert request.topics == [("t", [(7, b"rr")])]
 
 
+def accepted_encoded(version: int, topics: list[Any]) -> list[Any]:
+    """The same response with those partitions encoded before that were taken."""
+
+    def row(partition: tuple[Any, ...]) -> Any:
+        index, error, base_offset, append_time_ms, start_offset, errors, message, leader = partition
+        if error or errors or message is not None or leader is not None:
+            return partition
+        return encode_accepted(version, index, base_offset, append_time_ms, start_offset)
+
+    return [(name, topic_id, [row(each) for each in partitions]) for name, topic_id, partitions in topics]
+
+
 @given(
     version=st.sampled_from(VERSIONS),
     correlation_id=INT32,
@@ -199,6 +218,8 @@ def test_responses_equal_kio(
     version: int, correlation_id: int, topics: list[Any], throttle_ms: int, endpoints: list[Any]
 ) -> None:
     expected = encode_response(0, version, correlation_id, response_body(topics, throttle_ms, endpoints))
+    assert encode_produce_response(version, correlation_id, topics, throttle_ms, endpoints) == expected
+    topics = accepted_encoded(version, topics)
     assert encode_produce_response(version, correlation_id, topics, throttle_ms, endpoints) == expected
 
 
@@ -216,9 +237,14 @@ def test_responses_for_one_partition_equal_kio(
     version: int, name: str, topic_id: bytes, index: int, error: int, base_offset: int, append_time_ms: int
 ) -> None:
     topics = [(name, topic_id, [(index, error, base_offset, append_time_ms, 5, (), None, None)])]
-    assert encode_produce_response(version, 3, topics, 2) == encode_response(
-        0, version, 3, response_body(topics, 2, [])
-    )
+    expected = encode_response(0, version, 3, response_body(topics, 2, []))
+    assert encode_produce_response(version, 3, topics, 2) == expected
+    assert encode_produce_response(version, 3, accepted_encoded(version, topics), 2) == expected
+
+
+@given(version=st.sampled_from(VERSIONS), index=INT32)
+def test_the_index_of_an_accepted_partition_is_found_again(version: int, index: int) -> None:
+    assert accepted_index(encode_accepted(version, index, 5, -1, 0)) == index
 
 
 @pytest.mark.parametrize("version", [2, 14])
