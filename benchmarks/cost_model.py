@@ -1,15 +1,14 @@
 """`python -m benchmarks.cost_model`: the CPU time of a Produce request, beside the least it could cost.
 
-Starts `benchmarks.floor` and Weir and asks them in turn, a quarter of a second each, so that a machine that is shared
+Starts `benchmarks.floor` and Weir and asks them in turn, a fifth of a second each, so that a machine that is shared
 slows all of them: microseconds of CPU for a request, for a further partition in it and for a KiB (medians), and the
 ratio to the floor (median over rounds of the ratio in one round). `--also NAME=PYTHON` adds a Weir that another Python
 has installed, as a compiled one in a venv.
 
-Weir's log is in memory, and its store keeps nothing: what a store costs is no part of a request. Once with uploads put
-off, as the floor has none, and once with everything on. A KiB is measured with uploads only: the log would fill up
-without them.
+Weir's log is in memory, and its store keeps nothing: what a store costs is no part of a request. Uploads, which the
+floor does not have, are counted apart: what a slice has appended is uploaded after it, before the next one begins.
 
-Servers run on core 0, this program on core 1. Memory for all of them: 3 GB.
+Servers run on core 0, this program on core 1. Each Weir takes about 1 GB.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from statistics import median
 
 from typing_extensions import Buffer
 
-from benchmarks.hot_path import BrokerError, Client, Producer, create_topic, run
+from benchmarks.hot_path import BrokerError, Client, Figures, Producer, cpu_seconds, create_topic, run
 from benchmarks.instructions import free_port
 from broker.adapters import Adapters, SystemClock
 from broker.cli.serve import run_broker
@@ -42,15 +41,19 @@ _CASES = {"small": (1 << 10, 1, 16), "many": (1 << 10, _PARTITIONS, 4), "large":
 """Bytes of a batch, partitions, requests in flight."""
 _START_S = 30
 _SETTLE_S = 3
-_STEADY_S = 1.0
-"""Of each case before the first round: until memory is used again and not new."""
+_STEADY_S = 1.5
+"""Of the largest case before the first round: until memory is used again and not new."""
+_UPLOAD_AFTER_S = 0.4
+_UPLOADED_AFTER_S = 1.0
+"""Behind the end of a slice; the upload itself takes a part of it."""
 _SERVER_CORE, _CLIENT_CORE = "0", 1
-_WEIR = {"data.dir": "memory:", "http.port": -1, "cache.tail.bytes": 64 << 20}
-_PUT_OFF = {
-    "upload.interval.ms": 3_600_000,
-    "upload.size.bytes": 500 << 20,
-    "upload.backlog.max.bytes": 2000 << 20,
-    "cache.tail.bytes": 2000 << 20,
+_SETTINGS = {
+    "data.dir": "memory:",
+    "http.port": -1,
+    "upload.interval.ms": int(_UPLOAD_AFTER_S * 1000),
+    "upload.size.bytes": 128 << 20,
+    "upload.backlog.max.bytes": 512 << 20,
+    "cache.tail.bytes": 512 << 20,
 }
 
 
@@ -67,37 +70,57 @@ async def _adapters(settings: Settings) -> Adapters:
     return Adapters(SystemClock(), rng, "cost-model", device, NoStore(), await open_sqlite(":memory:"))
 
 
-def serve(port: int, put_off: bool) -> int:
+def serve(port: int) -> int:
     """Weir without disk and store, until it is told to stop."""
-    settings = {**_WEIR, "listeners": f"PLAINTEXT://127.0.0.1:{port}", **(_PUT_OFF if put_off else {})}
-    return run_broker(settings_of(settings), _adapters)
+    return run_broker(settings_of({**_SETTINGS, "listeners": f"PLAINTEXT://127.0.0.1:{port}"}), _adapters)
 
 
 class Server:
-    """One that is measured, with a producer to it."""
+    """One that is measured, with a producer to it. `rounds` has the CPU of a request in us by case, `uploads` what its
+    upload took."""
 
-    def __init__(self, client: Client, pid: int, cases: Sequence[str]) -> None:
+    def __init__(self, client: Client, pid: int, uploads: bool) -> None:
         create_topic(client, "cost-model", _PARTITIONS)
         self._producer = Producer(client, "cost-model", _PARTITIONS)
-        self._pid = pid
-        self.cases = cases
+        self._pid, self._has_uploads = pid, uploads
+        self._idle = 0.0
         self.rounds: list[dict[str, float]] = []
+        self.uploads: list[dict[str, float]] = []
 
-    def measure(self, case: str, seconds: float) -> float:
-        """Microseconds of CPU for a request."""
+    def warm_up(self) -> None:
+        """Until memory is used again, and what it costs to do nothing is known."""
+        for case in _CASES:
+            self._run(case, _STEADY_S)
+        if self._has_uploads:
+            time.sleep(_UPLOADED_AFTER_S)
+            before = cpu_seconds(self._pid)
+            time.sleep(_UPLOADED_AFTER_S)
+            self._idle = cpu_seconds(self._pid) - before
+
+    def measure(self, case: str, seconds: float) -> None:
+        """A slice, and the upload of it."""
+        figures = self._run(case, seconds)
+        self.rounds[-1][case] = figures.cpu_us
+        before = cpu_seconds(self._pid)
+        if self._has_uploads:
+            time.sleep(_UPLOADED_AFTER_S)
+        uploading = max(0.0, cpu_seconds(self._pid) - before - self._idle)
+        self.uploads[-1][case] = uploading / figures.requests * 1e6
+
+    def _run(self, case: str, seconds: float) -> Figures:
         size, partitions, in_flight = _CASES[case]
-        return run(self._producer, size, partitions, in_flight, seconds, self._pid).cpu_us
+        return run(self._producer, size, partitions, in_flight, seconds, self._pid)
 
 
 @contextmanager
-def started(python: str, arguments: Sequence[str], port: int, cases: Sequence[str]) -> Iterator[Server]:
+def started(python: str, arguments: Sequence[str], port: int, *, uploads: bool) -> Iterator[Server]:
     """A server in a process of its own. BrokerError with its last words if it does not listen."""
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w+") as log:
         # In a folder of its own: a checkout that is the current one would come before what `python` has installed.
         command = ["taskset", "-c", _SERVER_CORE, python, "-m", *arguments]
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
         try:
-            yield Server(_connect(process, port, Path(folder) / "log"), process.pid, cases)
+            yield Server(_connect(process, port, Path(folder) / "log"), process.pid, uploads)
         finally:
             process.kill()
             process.wait()
@@ -113,70 +136,58 @@ def _connect(process: subprocess.Popen[bytes], port: int, log: Path) -> Client:
     raise BrokerError(f"a server does not listen: {log.read_text()[-500:]}")
 
 
-def costs(us: dict[str, float], kib_us: float) -> tuple[float, float]:
-    """Of a request and of a further partition in it, without their KiB."""
-    return us["small"] - kib_us, (us["many"] - us["small"]) / (_PARTITIONS - 1) - kib_us
+def terms(us: dict[str, float]) -> tuple[float, float, float]:
+    """A request, a further partition in it, a KiB."""
+    kib_us = (us["large"] - us["small"]) / (_CASES["large"][0] / 1024 - 1)
+    return us["small"] - kib_us, (us["many"] - us["small"]) / (_PARTITIONS - 1) - kib_us, kib_us
 
 
-def terms(servers: dict[str, Server], name: str, number: int) -> tuple[float, ...]:
-    """A request, a further partition and, where it was measured, a KiB in one round; else the floor's is taken off."""
-    us, floor = servers[name].rounds[number], servers["floor"].rounds[number]
-    large = us if "large" in us else floor
-    kib_us = (large["large"] - large["small"]) / (_CASES["large"][0] / 1024 - 1)
-    return (*costs(us, kib_us), kib_us)[: len(us)]
-
-
-def report(servers: dict[str, Server], rounds: int) -> None:
+def report(servers: dict[str, Server]) -> None:
     """A line for each server."""
-    floor = [terms(servers, "floor", number) for number in range(rounds)]
-    print(f"{'us of CPU (x floor)':<28}{'a request':>16}{'a partition':>16}{'a KiB':>16}")
-    for name in servers:
-        found = [terms(servers, name, number) for number in range(rounds)]
+    columns = ("a request", "a partition", "a KiB")
+    print("us of CPU (x floor) + upload " + "".join(f"{column:>24}" for column in columns))
+    floor = list(map(terms, servers["floor"].rounds))
+    for name, server in servers.items():
+        found, uploads = list(map(terms, server.rounds)), list(map(terms, server.uploads))
         cells = []
-        for column in range(len(found[0])):
+        for column in range(len(columns)):
             ratio = median(mine[column] / least[column] for mine, least in zip(found, floor, strict=True))
-            cells.append(f"{median(each[column] for each in found):.1f} ({ratio:.2f}x)")
-        print(f"{name:<28}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
+            cell = f"{median(each[column] for each in found):.2f} ({ratio:.2f}x)"
+            cells.append(f"{cell} + {median(each[column] for each in uploads):.2f}")
+        print(f"{name:<29}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cost_model", description=__doc__)
     parser.add_argument("--also", action="append", default=[], metavar="NAME=PYTHON", help="another Weir")
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--seconds", type=float, default=0.25, help="of a case in a round")
+    parser.add_argument("--seconds", type=float, default=0.2, help="of a case in a round")
     parser.add_argument("--serve", type=int, metavar="PORT", help=argparse.SUPPRESS)
-    parser.add_argument("--put-off", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        return serve(arguments.serve, arguments.put_off)
+        return serve(arguments.serve)
     os.sched_setaffinity(0, {_CLIENT_CORE})
     pythons = {"Weir": sys.executable, **dict(each.split("=", 1) for each in arguments.also)}
     servers: dict[str, Server] = {}
     with ExitStack() as stack:
         port = free_port()
-        served = started(sys.executable, ["benchmarks.floor", str(port)], port, list(_CASES))
+        served = started(sys.executable, ["benchmarks.floor", str(port)], port, uploads=False)
         servers["floor"] = stack.enter_context(served)
         for name, python in pythons.items():
-            for uploads, options, cases in (
-                ("uploads put off", ["--put-off"], ["small", "many"]),
-                ("everything on", [], list(_CASES)),
-            ):
-                port = free_port()
-                served = started(python, ["benchmarks.cost_model", "--serve", str(port), *options], port, cases)
-                servers[f"{name}, {uploads}"] = stack.enter_context(served)
+            port = free_port()
+            served = started(python, ["benchmarks.cost_model", "--serve", str(port)], port, uploads=True)
+            servers[name] = stack.enter_context(served)
         time.sleep(_SETTLE_S)
-        for case in _CASES:
-            for server in servers.values():
-                if case in server.cases:
-                    server.measure(case, _STEADY_S)
+        for server in servers.values():
+            server.warm_up()
         for _ in range(arguments.rounds):
             for server in servers.values():
                 server.rounds.append({})
+                server.uploads.append({})
             for case in _CASES:
                 for server in servers.values():
-                    if case in server.cases:
-                        server.rounds[-1][case] = server.measure(case, arguments.seconds)
-        report(servers, arguments.rounds)
+                    server.measure(case, arguments.seconds)
+        report(servers)
     return 0
 
 
