@@ -1,11 +1,11 @@
-"""`python -m benchmarks.cost_model`: the CPU time of a Produce request, beside the least it could cost.
+"""`python -m tests.long.cost_model`: the CPU time of a Produce request, beside the least it could cost.
 
 Starts `benchmarks.floor` and Weir and asks them in turn, a fifth of a second each, so that a machine that is shared
 slows all of them: microseconds of CPU for a request, for a further partition in it and for a KiB (medians), and the
 ratio to the floor (median over rounds of the ratio in one round). `--also NAME=PYTHON` adds a Weir that another Python
 has installed, as a compiled one in a venv.
 
-Weir's log is in memory, and its store keeps nothing: what a store costs is no part of a request. Uploads, which the
+Weir's log is in memory, and its store keeps nothing (`storeless_broker.py`): what a store costs is no part of a request. Uploads, which the
 floor does not have, are counted apart: what a slice has appended is uploaded after it, before the next one begins.
 
 Servers run on core 0, this program on core 1. Each Weir takes about 1 GB.
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -25,16 +24,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 
-from typing_extensions import Buffer
-
 from benchmarks.hot_path import BrokerError, Client, Figures, Producer, cpu_seconds, create_topic, run
 from benchmarks.instructions import free_port
-from broker.adapters import Adapters, SystemClock
-from broker.cli.serve import run_broker
-from broker.settings import Settings, settings_of
-from s3stream.meta.sqlite import open_sqlite
-from s3stream.stores.memory import MemoryObjectStore
-from s3stream.wal.device_memory import MemoryWalDevice
 
 _PARTITIONS = 50
 _CASES = {"small": (1 << 10, 1, 16), "many": (1 << 10, _PARTITIONS, 4), "large": (1 << 20, 1, 4)}
@@ -42,37 +33,11 @@ _CASES = {"small": (1 << 10, 1, 16), "many": (1 << 10, _PARTITIONS, 4), "large":
 _START_S = 30
 _SETTLE_S = 3
 _STEADY_S = 1.5
-"""Of the largest case before the first round: until memory is used again and not new."""
-_UPLOAD_AFTER_S = 0.4
-_UPLOADED_AFTER_S = 1.0
-"""Behind the end of a slice; the upload itself takes a part of it."""
+"""Of each case before the first round: until memory is used again and not new."""
+_UPLOADED_S = 1.0
+"""From the end of a slice to that of its upload, which begins `UPLOAD_AFTER_S` after the slice's first record."""
 _SERVER_CORE, _CLIENT_CORE = "0", 1
-_SETTINGS = {
-    "data.dir": "memory:",
-    "http.port": -1,
-    "upload.interval.ms": int(_UPLOAD_AFTER_S * 1000),
-    "upload.size.bytes": 128 << 20,
-    "upload.backlog.max.bytes": 512 << 20,
-    "cache.tail.bytes": 512 << 20,
-}
-
-
-class NoStore(MemoryObjectStore):
-    """Takes objects and keeps their names."""
-
-    async def put(self, key: str, body: Sequence[Buffer], *, if_absent: bool = False) -> None:
-        await super().put(key, (), if_absent=if_absent)
-
-
-async def _adapters(settings: Settings) -> Adapters:
-    rng = random.SystemRandom()
-    device = MemoryWalDevice(settings.wal.segment_size_bytes)
-    return Adapters(SystemClock(), rng, "cost-model", device, NoStore(), await open_sqlite(":memory:"))
-
-
-def serve(port: int) -> int:
-    """Weir without disk and store, until it is told to stop."""
-    return run_broker(settings_of({**_SETTINGS, "listeners": f"PLAINTEXT://127.0.0.1:{port}"}), _adapters)
+_STORELESS = Path(__file__).with_name("storeless_broker.py")
 
 
 class Server:
@@ -92,9 +57,9 @@ class Server:
         for case in _CASES:
             self._run(case, _STEADY_S)
         if self._has_uploads:
-            time.sleep(_UPLOADED_AFTER_S)
+            time.sleep(_UPLOADED_S)
             before = cpu_seconds(self._pid)
-            time.sleep(_UPLOADED_AFTER_S)
+            time.sleep(_UPLOADED_S)
             self._idle = cpu_seconds(self._pid) - before
 
     def measure(self, case: str, seconds: float) -> None:
@@ -103,7 +68,7 @@ class Server:
         self.rounds[-1][case] = figures.cpu_us
         before = cpu_seconds(self._pid)
         if self._has_uploads:
-            time.sleep(_UPLOADED_AFTER_S)
+            time.sleep(_UPLOADED_S)
         uploading = max(0.0, cpu_seconds(self._pid) - before - self._idle)
         self.uploads[-1][case] = uploading / figures.requests * 1e6
 
@@ -117,7 +82,7 @@ def started(python: str, arguments: Sequence[str], port: int, *, uploads: bool) 
     """A server in a process of its own. BrokerError with its last words if it does not listen."""
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w+") as log:
         # In a folder of its own: a checkout that is the current one would come before what `python` has installed.
-        command = ["taskset", "-c", _SERVER_CORE, python, "-m", *arguments]
+        command = ["taskset", "-c", _SERVER_CORE, python, "-P", *arguments]
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
         try:
             yield Server(_connect(process, port, Path(folder) / "log"), process.pid, uploads)
@@ -158,24 +123,21 @@ def report(servers: dict[str, Server]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cost_model", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.long.cost_model", description=__doc__)
     parser.add_argument("--also", action="append", default=[], metavar="NAME=PYTHON", help="another Weir")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=0.2, help="of a case in a round")
-    parser.add_argument("--serve", type=int, metavar="PORT", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.serve:
-        return serve(arguments.serve)
     os.sched_setaffinity(0, {_CLIENT_CORE})
     pythons = {"Weir": sys.executable, **dict(each.split("=", 1) for each in arguments.also)}
     servers: dict[str, Server] = {}
     with ExitStack() as stack:
         port = free_port()
-        served = started(sys.executable, ["benchmarks.floor", str(port)], port, uploads=False)
+        served = started(sys.executable, ["-m", "benchmarks.floor", str(port)], port, uploads=False)
         servers["floor"] = stack.enter_context(served)
         for name, python in pythons.items():
             port = free_port()
-            served = started(python, ["benchmarks.cost_model", "--serve", str(port)], port, uploads=True)
+            served = started(python, [str(_STORELESS), str(port)], port, uploads=True)
             servers[name] = stack.enter_context(served)
         time.sleep(_SETTLE_S)
         for server in servers.values():
