@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +22,11 @@ RESULTS = _TREE / "results" if (_TREE.parent / "pyproject.toml").is_file() else 
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Turn our errors into a message and exit status 1, an interrupt into 130."""
+    """Turn our errors into a message and exit status 1, an interrupt into 130. SIGTERM is one, too: what was started
+    for the run must not outlive it."""
     from benchmarks.bench.librdkafka import ClientError
 
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except (BenchError, ClientError) as error:
@@ -32,6 +35,8 @@ def reported() -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo("weir bench: interrupted", err=True)
         raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 Bootstrap = Annotated[str, typer.Option("--bootstrap", "-b", help="host:port of a broker, or several with commas.")]

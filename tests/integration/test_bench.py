@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +22,7 @@ pytest.importorskip("hdrh")
 from benchmarks.bench.cli import app
 from benchmarks.bench.result import Result, read
 from benchmarks.bench.table import read_any
-from tests.services import WeirProcess
+from tests.services import WeirProcess, free_port
 
 RUN = CliRunner()
 
@@ -28,6 +31,11 @@ def bench(*arguments: str, expected: int = 0) -> str:
     done = RUN.invoke(app, list(arguments))
     assert done.exit_code == expected, done.output + repr(done.exception)
     return done.output
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def measured(out: Path, broker: BrokerThread, *arguments: str) -> Result:
@@ -126,3 +134,24 @@ def test_a_broker_that_dies_leaves_a_result_that_says_so(
     assert "_MSG_TIMED_OUT" in found.errors
     assert any("process ended" in each for each in found.warnings)
     assert found.server is None
+
+
+def test_a_matrix_that_is_ended_stops_the_brokers_that_it_started(tmp_path: Path) -> None:
+    port = free_port()
+    (tmp_path / "brokers.toml").write_text(
+        f'[[broker]]\nname = "weir"\nbootstrap = "127.0.0.1:{port}"\n'
+        f'start = "{sys.executable} -m broker serve --data-dir {{dir}}/data --listen 127.0.0.1:{port}"\n'
+    )
+    command = [sys.executable, "-m", "benchmarks.bench", "matrix", "--brokers", str(tmp_path / "brokers.toml")]
+    with (tmp_path / "log").open("wb") as log:
+        matrix = subprocess.Popen([*command, "-o", str(tmp_path / "table.json")], stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + 30
+        while not answers(port) and time.monotonic() < until:
+            time.sleep(0.05)
+        matrix.terminate()
+        assert matrix.wait(30) == 130
+    finally:
+        matrix.kill()
+        matrix.wait()
+    assert not answers(port), (tmp_path / "log").read_text()

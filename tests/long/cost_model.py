@@ -5,8 +5,9 @@ slows all of them: microseconds of CPU for a request, for a further partition in
 ratio to the floor (median over rounds of the ratio in one round). `--also NAME=PYTHON` adds a Weir that another Python
 has installed, as a compiled one in a venv.
 
-Weir's log is in memory, and its store keeps nothing (`storeless_broker.py`): what a store costs is no part of a request. Uploads, which the
-floor does not have, are counted apart: what a slice has appended is uploaded after it, before the next one begins.
+Weir's log is in memory, its store keeps nothing (`storeless_broker.py`): what a store costs is no part of a request.
+Uploads, which the floor does not have, are counted apart: what a slice has appended is uploaded after it, before the
+next one begins.
 
 Servers run on core 0, this program on core 1. Each Weir takes about 1 GB.
 """
