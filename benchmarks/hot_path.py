@@ -22,7 +22,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import crc32c
@@ -187,14 +186,8 @@ class Request:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of the process so far, in all the threads that it has now."""
-    try:
-        threads = Path(f"/proc/{pid}/task").iterdir()
-        nanoseconds = [int((thread / "schedstat").read_text().split()[0]) for thread in threads]
-    except OSError:  # a kernel without it: in ticks of 10 ms
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return sum(nanoseconds) / 1e9
+    """User and system time of the process so far, threads that ended included; to the nanosecond on Linux."""
+    return time.clock_gettime(~pid << 3 | 2)  # the clock of clock_getcpuclockid(3)
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,7 @@ class Broker:
             broker_id=settings.broker.node_id,
             settings=engine_settings(settings, cluster_id),
             wal_factory=lambda on_durable, on_fatal: FileWal(
-                adapters.wal_device, wal_settings(settings), on_durable, on_fatal
+                adapters.wal_device, wal_settings(settings, adapters.wal_device), on_durable, on_fatal
             ),
             store=adapters.store,
             meta=meta,

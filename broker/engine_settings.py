@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from broker.adapters import MEMORY
 from broker.groups.settings import GroupSettings
 from broker.settings import Settings
+from s3stream.ports import WalDevice
 from s3stream.settings import EngineSettings
+from s3stream.wal.device_memory import MemoryWalDevice
 from s3stream.wal.file_wal import FileWalSettings
 
 _MIB = 1 << 20
@@ -35,10 +36,10 @@ def engine_settings(settings: Settings, cluster_id: str) -> EngineSettings:
     )
 
 
-def wal_settings(settings: Settings) -> FileWalSettings:
+def wal_settings(settings: Settings, device: WalDevice) -> FileWalSettings:
     """In memory a trimmed segment is of use to nobody, and memory that was touched before costs half of new memory."""
     wal = settings.wal
-    grace_ms = 0 if settings.broker.data_dir == MEMORY else wal.trimmed_retention_ms
+    grace_ms = 0 if isinstance(device, MemoryWalDevice) else wal.trimmed_retention_ms
     return FileWalSettings(capacity_bytes=wal.capacity_bytes, grace_ms=grace_ms)
 
 

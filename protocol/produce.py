@@ -187,7 +187,6 @@ _SIZE_CORRELATION: Final = struct.Struct(">ii").pack
 _THROTTLE: Final = struct.Struct(">i").pack
 _COUNT: Final = struct.Struct(">i").pack
 _LENGTH: Final = struct.Struct(">h").pack
-_COUNT_LENGTH: Final = struct.Struct(">ih").pack
 _LEADER: Final = struct.Struct(">ii").pack
 _END_OF_ONE: Final = struct.Struct(">BiB").pack
 

@@ -333,7 +333,9 @@ class WalSection(Section, frozen=True, kw_only=True):
     trimmed_retention_ms: Annotated[
         int,
         Key(
-            "wal.trimmed.retention.ms", "Segments are recycled this long after their last frame was uploaded.", least=0
+            "wal.trimmed.retention.ms",
+            "Segments are recycled this long after their last frame was uploaded; in memory at once.",
+            least=0,
         ),
     ] = 600_000
 

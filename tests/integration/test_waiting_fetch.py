@@ -137,7 +137,7 @@ async def append(*logs: PartitionLog) -> None:
     durable = []
     for log in logs:
         durable.append(loop.create_future())
-        assert log.append(memoryview(bytearray(BATCH)), durable[-1].set_result, 0).error == ErrorCode.NONE
+        assert log.append(memoryview(bytearray(BATCH)), durable[-1].set_result, 0)[0] == ErrorCode.NONE
     await asyncio.gather(*durable)
 
 
@@ -179,7 +179,7 @@ async def test_what_is_durable_within_one_turn_is_answered_together(
     assert await consumer.answer(5) is None
     for log in (logs[0], logs[1]):
         await_none = log.append(memoryview(bytearray(BATCH)), None, 0)
-        assert await_none.error == ErrorCode.NONE
+        assert await_none[0] == ErrorCode.NONE
     told = [logs[0].stream, logs[1].stream]
     for stream in told:
         stream.durable_end = stream.next_offset

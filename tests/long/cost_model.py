@@ -7,7 +7,7 @@ has installed, as a compiled one in a venv.
 
 Weir's log is in memory, its store keeps nothing (`storeless_broker.py`): what a store costs is no part of a request.
 Uploads, which the floor does not have, are counted apart: what a slice has appended is uploaded after it, before the
-next one begins.
+next one begins. That is more than uploads cost in use, where their fixed part is shared by 30 s or 32 MiB of records.
 
 Servers run on core 0, this program on core 1. Each Weir takes about 1 GB.
 """
@@ -27,6 +27,7 @@ from statistics import median
 
 from benchmarks.hot_path import BrokerError, Client, Figures, Producer, cpu_seconds, create_topic, run
 from benchmarks.instructions import free_port
+from tests.long.storeless_broker import UPLOAD_AFTER_S, UPLOAD_BYTES
 
 _PARTITIONS = 50
 _CASES = {"small": (1 << 10, 1, 16), "many": (1 << 10, _PARTITIONS, 4), "large": (1 << 20, 1, 4)}
@@ -34,44 +35,49 @@ _CASES = {"small": (1 << 10, 1, 16), "many": (1 << 10, _PARTITIONS, 4), "large":
 _START_S = 30
 _SETTLE_S = 3
 _STEADY_S = 1.5
-"""Of each case before the first round: until memory is used again and not new."""
+"""Of each case before the first round: until most memory is used again and not new."""
 _UPLOADED_S = 1.0
-"""From the end of a slice to that of its upload, which begins `UPLOAD_AFTER_S` after the slice's first record."""
+"""From the end of a slice to that of its upload; every server waits for it."""
+_IDLE_SAMPLES = 5
 _SERVER_CORE, _CLIENT_CORE = "0", 1
 _STORELESS = Path(__file__).with_name("storeless_broker.py")
+_CHECKOUT = Path(__file__).parents[2]
 
 
 class Server:
     """One that is measured, with a producer to it. `rounds` has the CPU of a request in us by case, `uploads` what its
     upload took."""
 
-    def __init__(self, client: Client, pid: int, uploads: bool) -> None:
+    def __init__(self, client: Client, pid: int) -> None:
         create_topic(client, "cost-model", _PARTITIONS)
         self._producer = Producer(client, "cost-model", _PARTITIONS)
-        self._pid, self._has_uploads = pid, uploads
-        self._idle = 0.0
+        self._pid = pid
+        self._idle: list[float] = []
         self.rounds: list[dict[str, float]] = []
         self.uploads: list[dict[str, float]] = []
 
     def warm_up(self) -> None:
-        """Until memory is used again, and what it costs to do nothing is known."""
+        """Until memory is used again; then see what it costs to do nothing."""
         for case in _CASES:
             self._run(case, _STEADY_S)
-        if self._has_uploads:
-            time.sleep(_UPLOADED_S)
-            before = cpu_seconds(self._pid)
-            time.sleep(_UPLOADED_S)
-            self._idle = cpu_seconds(self._pid) - before
+        self._pause()
+        self._idle = [self._pause() for _ in range(_IDLE_SAMPLES)]
 
     def measure(self, case: str, seconds: float) -> None:
-        """A slice, and the upload of it."""
+        """A slice, and the upload of it. BrokerError if more was appended than is held back from uploads."""
         figures = self._run(case, seconds)
+        if figures.requests * figures.kib * 1024 >= UPLOAD_BYTES:
+            raise BrokerError(
+                f"{seconds} s of the case {case!r} are more than {UPLOAD_BYTES} bytes: take --seconds less"
+            )
         self.rounds[-1][case] = figures.cpu_us
+        self.uploads[-1][case] = (self._pause() - median(self._idle)) / figures.requests * 1e6
+
+    def _pause(self) -> float:
+        """CPU seconds of a pause in which what was appended is uploaded."""
         before = cpu_seconds(self._pid)
-        if self._has_uploads:
-            time.sleep(_UPLOADED_S)
-        uploading = max(0.0, cpu_seconds(self._pid) - before - self._idle)
-        self.uploads[-1][case] = uploading / figures.requests * 1e6
+        time.sleep(_UPLOADED_S)
+        return cpu_seconds(self._pid) - before
 
     def _run(self, case: str, seconds: float) -> Figures:
         size, partitions, in_flight = _CASES[case]
@@ -79,14 +85,15 @@ class Server:
 
 
 @contextmanager
-def started(python: str, arguments: Sequence[str], port: int, *, uploads: bool) -> Iterator[Server]:
-    """A server in a process of its own. BrokerError with its last words if it does not listen."""
+def started(python: str, arguments: Sequence[str], port: int) -> Iterator[Server]:
+    """A server in a process of its own. Our own Python runs the checkout, another one what it has installed.
+    BrokerError with the server's last words if it does not listen."""
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w+") as log:
-        # In a folder of its own: a checkout that is the current one would come before what `python` has installed.
-        command = ["taskset", "-c", _SERVER_CORE, python, "-P", *arguments]
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+        environment = {**os.environ, "PYTHONPATH": str(_CHECKOUT) if python == sys.executable else ""}
+        command = ["taskset", "-c", _SERVER_CORE, os.path.abspath(python), "-P", *arguments]
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=environment)
         try:
-            yield Server(_connect(process, port, Path(folder) / "log"), process.pid, uploads)
+            yield Server(_connect(process, port, Path(folder) / "log"), process.pid)
         finally:
             process.kill()
             process.wait()
@@ -129,30 +136,37 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=0.2, help="of a case in a round")
     arguments = parser.parse_args()
+    if arguments.seconds >= UPLOAD_AFTER_S:
+        parser.error(f"--seconds is below {UPLOAD_AFTER_S}: what a slice has appended is uploaded after that")
     os.sched_setaffinity(0, {_CLIENT_CORE})
     pythons = {"Weir": sys.executable, **dict(each.split("=", 1) for each in arguments.also)}
     servers: dict[str, Server] = {}
     with ExitStack() as stack:
         port = free_port()
-        served = started(sys.executable, ["-m", "benchmarks.floor", str(port)], port, uploads=False)
+        served = started(sys.executable, ["-m", "benchmarks.floor", str(port)], port)
         servers["floor"] = stack.enter_context(served)
         for name, python in pythons.items():
             port = free_port()
-            served = started(python, [str(_STORELESS), str(port)], port, uploads=True)
+            served = started(python, [str(_STORELESS), str(port)], port)
             servers[name] = stack.enter_context(served)
         time.sleep(_SETTLE_S)
         for server in servers.values():
             server.warm_up()
+        order = list(servers.values())
         for _ in range(arguments.rounds):
-            for server in servers.values():
+            for server in order:
                 server.rounds.append({})
                 server.uploads.append({})
             for case in _CASES:
-                for server in servers.values():
+                for server in order:
                     server.measure(case, arguments.seconds)
+            order = [*order[1:], order[0]]
         report(servers)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BrokerError as error:
+        sys.exit(f"cost_model: {error}")

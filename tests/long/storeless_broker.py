@@ -16,13 +16,15 @@ from s3stream.stores.memory import MemoryObjectStore
 from s3stream.wal.device_memory import MemoryWalDevice
 
 UPLOAD_AFTER_S = 0.4
+UPLOAD_BYTES = 128 << 20
+"""An upload starts when so much waits, or so long after the first record that waits."""
 _SETTINGS = {
     "data.dir": "memory:",
     "http.port": -1,
     "upload.interval.ms": int(UPLOAD_AFTER_S * 1000),
-    "upload.size.bytes": 128 << 20,
-    "upload.backlog.max.bytes": 512 << 20,
-    "cache.tail.bytes": 512 << 20,
+    "upload.size.bytes": UPLOAD_BYTES,
+    "upload.backlog.max.bytes": 4 * UPLOAD_BYTES,
+    "cache.tail.bytes": 4 * UPLOAD_BYTES,
 }
 
 

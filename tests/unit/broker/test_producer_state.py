@@ -81,6 +81,20 @@ def test_sequences_wrap_to_zero() -> None:
     assert isinstance(check(state, header(2**31 - 2, 2)), SentBatch)
 
 
+def test_beyond_the_most_producers_the_one_that_wrote_longest_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producer_state, "_MAX_PRODUCERS", 2)
+    state = ProducerState()
+    for producer_id, epoch in ((1, 0), (2, 0), (1, 0), (3, 0)):
+        record(state, header(0, producer_id=producer_id, epoch=epoch), 0)
+    assert list(state.producers) == [1, 3]
+    state = ProducerState.decode(state.encode())
+    record(state, header(0, producer_id=3, epoch=1), 0)  # the last one, with a new epoch
+    record(state, header(0, producer_id=1), 0)
+    assert list(state.producers) == [3, 1]
+    record(state, header(0, producer_id=4), 0)
+    assert list(state.producers) == [1, 4]
+
+
 def test_expiry_spares_the_latest_thousand() -> None:
     state = ProducerState()
     for producer_id in range(1_200):

@@ -16,7 +16,7 @@ from protocol.fetch import encode_fetch_response, parse_fetch_request
 from protocol.headers import parse_request_header
 from protocol.message_schema import load
 from protocol.messages import decode_request, decode_response, encode_request, encode_response
-from protocol.produce import encode_produce_response, parse_produce_request
+from protocol.produce import encode_accepted, encode_produce_response, parse_produce_request
 from protocol.records import Record, assign, encode_batch, iter_records, validate_produce_batch
 from tests.unit.protocol.message_samples import kio_bytes
 
@@ -59,12 +59,12 @@ def produce() -> None:
     show("assign offset and leader epoch", partial(assign, memoryview(batch), 5, 6))
     for version in (8, 13):
         for count in (1, 100):
-            rows = [(index, 0, 1000, -1, 0, (), None, None) for index in range(count)]
-            topics = [("topic-name", bytes(range(16)), rows)]
-            show(
-                f"write Produce response v{version}, {count} partitions",
-                partial(encode_produce_response, version, 1, topics),
-            )
+            show(f"write Produce response v{version}, {count} partitions", partial(produce_response, version, count))
+
+
+def produce_response(version: int, count: int) -> bytes:
+    rows = [encode_accepted(version, index, 1000, -1, 0) for index in range(count)]
+    return encode_produce_response(version, 1, [("topic-name", bytes(range(16)), rows)])
 
 
 def fetch() -> None:
