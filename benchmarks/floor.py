@@ -36,6 +36,7 @@ _GROUP_CRC = crc32c.crc32c(_GROUP_PART)
 _PRODUCE, _CREATE_TOPICS, _INIT_PRODUCER_ID = 0, 19, 22
 _CHUNK = 16 << 20
 _RECEIVE = 64 << 10
+_JOIN = 256 << 10
 _read_header = entity_reader(load_request_schema(_PRODUCE, 9).__header_schema__)
 _read_produce = entity_reader(load_request_schema(_PRODUCE, 9))
 
@@ -76,7 +77,7 @@ class Server:
         self.frames: list[bytes | memoryview] = []
         self.entries: list[tuple[Log, int]] = []
         self.waiting: list[Pending] = []
-        self._segment = bytearray(64 << 20)
+        self._segment = memoryview(mmap.mmap(-1, 64 << 20))
         self._position = 0
         self._scheduled = False
 
@@ -105,12 +106,14 @@ class Server:
             self.loop.call_soon(self._write)
 
     def _write(self) -> None:
-        entries, waiting, group = self.entries, self.waiting, b"".join(self.frames)
+        entries, waiting, frames = self.entries, self.waiting, self.frames
         self.entries, self.waiting, self.frames, self._scheduled = [], [], [], False
-        if self._position + len(group) > len(self._segment):
+        size = sum(map(len, frames))
+        if self._position + size > len(self._segment):
             self._position = 0
-        self._segment[self._position : self._position + len(group)] = group
-        self._position += len(group)
+        for part in frames if size > _JOIN else (b"".join(frames),):
+            self._segment[self._position : self._position + len(part)] = part
+            self._position += len(part)
         self.loop.call_soon(self._written, entries, waiting)
 
     def _written(self, entries: list[tuple[Log, int]], waiting: list[Pending]) -> None:

@@ -6,10 +6,13 @@ one after the other, so that this is nearly the order of arrival and whole arena
 are contiguous in offsets; what is held of it is one run `[start, end)`, a suffix of the stream.
 
 Per batch: an entry in three lists, and its LSN in one more until it is in an object: the WAL is trimmed by what is not.
-(Lists, not arrays: three times `array.append` would cost as much as all the rest of an append.) The order has one entry
-per stream and commit: (run, number of its batches in objects by then). Eviction takes as many whole batches of that run
-as it needs. An entry is dead when all those batches are gone (trimmed or dropped meanwhile): eviction skips it, a sweep
-removes those that pile up. A stream has a run only while it holds batches, an idle one costs nothing.
+(Lists, not arrays: three times `array.append` would cost as much as all the rest of an append.) Sizes are kept of 64
+batches at a time: to ask each view of many for its length fetches all of them from memory that went cold.
+
+The order has one entry per stream and commit: (run, number of its batches in objects by then). Eviction takes as many
+whole batches of that run as it needs. An entry is dead when all those batches are gone (trimmed or dropped meanwhile):
+eviction skips it, a sweep removes those that pile up. A stream has a run only while it holds batches, an idle one costs
+nothing.
 """
 
 from __future__ import annotations
@@ -18,13 +21,13 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 from s3stream.errors import Invalid
 
 _COMPACT_AT = 64
-_EVICT_BATCHES = 128
-"""Looked at in one step of eviction: it may need few of an entry that has thousands."""
+_PIECE: Final = 64
+"""Batches whose bytes are known as a sum, a power of two; eviction takes so many in one step."""
 _SPARE_ENTRIES = 1024
 """Dead entries of the order that are not worth a sweep."""
 
@@ -43,10 +46,25 @@ class _Run:
 
     Index `head` is the first live one. `shift` batches were removed from the lists before index 0, so that the batch
     at `index` is number `index + shift` of the run. Those with numbers below `uploaded` are in objects or removed;
-    `lsns` begins with number `uploaded`.
+    `lsns` begins with number `uploaded`. `removed_bytes` lay before `head`. Piece k of the run, its batches from number
+    64 * k on, has `marks[k - first_mark]` bytes of the run before it.
     """
 
-    __slots__ = ("bases", "end", "head", "lsns", "max_ts", "shift", "stream_id", "uploaded", "views")
+    __slots__ = (
+        "bases",
+        "bytes",
+        "end",
+        "first_mark",
+        "head",
+        "lsns",
+        "marks",
+        "max_ts",
+        "removed_bytes",
+        "shift",
+        "stream_id",
+        "uploaded",
+        "views",
+    )
 
     def __init__(self, stream_id: int, base: int) -> None:
         self.stream_id = stream_id
@@ -58,6 +76,11 @@ class _Run:
         self.head = 0
         self.shift = 0
         self.uploaded = 0
+        self.bytes = 0
+        """Of all batches since the run began."""
+        self.removed_bytes = 0
+        self.marks: list[int] = []
+        self.first_mark = 0
 
     def end_of(self, index: int) -> int:
         return self.bases[index + 1] if index + 1 < len(self.bases) else self.end
@@ -72,6 +95,17 @@ class _Run:
             return len(self.bases)
         return max(self.head, bisect_right(self.bases, offset, self.head) - 1)
 
+    def bytes_before(self, index: int) -> int:
+        """Of the run's batches before `index`, which is not below `head`."""
+        if index == len(self.views):
+            return self.bytes
+        start = index - ((index + self.shift) & (_PIECE - 1))
+        if start <= self.head:
+            start, known = self.head, self.removed_bytes
+        else:
+            known = self.marks[(start + self.shift) // _PIECE - self.first_mark]
+        return known + sum(map(len, self.live_views(start, index)))
+
     def live_views(self, first: int, stop: int) -> list[memoryview]:
         """Of many thousands of batches at once: no step of Python for each."""
         if first < self.head:
@@ -83,12 +117,17 @@ class _Run:
         del self.lsns[: index - self.first_open()]
         self.uploaded = index + self.shift
 
-    def remove_before(self, index: int) -> None:
-        """Drop the settled batches before `index`; their views at once, since arena chunks wait for them."""
+    def remove_before(self, index: int, size_bytes: int) -> None:
+        """Drop the settled batches before `index`, which have `size_bytes`; their views at once, since arena chunks
+        wait for them."""
+        self.removed_bytes += size_bytes
         if index >= _COMPACT_AT and index * 2 >= len(self.views):
             del self.bases[:index], self.max_ts[:index], self.views[:index]
             self.head = 0
             self.shift += index
+            past = self.shift // _PIECE - self.first_mark
+            del self.marks[:past]
+            self.first_mark += past
         else:
             self.views[self.head : index] = [None] * (index - self.head)
             self.head = index
@@ -129,12 +168,16 @@ class TailCache:
             raise Invalid(
                 f"stream {stream_id}: a batch at {base_offset} does not follow the one that ends at {run.end}"
             )
+        size = len(view)
+        if not (len(run.views) + run.shift) & (_PIECE - 1):
+            run.marks.append(run.bytes)
+        run.bytes += size
         run.bases.append(base_offset)
         run.max_ts.append(max_timestamp_ms)
         run.lsns.append(lsn)
         run.views.append(view)
         run.end = end_offset
-        self.size_bytes = held = self.size_bytes + len(view)
+        self.size_bytes = held = self.size_bytes + size
         if held > self.max_bytes and self._order:
             self._make_room()
 
@@ -146,7 +189,7 @@ class TailCache:
         first, stop = run.first_open(), run.first_ending_after(end_offset)
         if stop <= first:
             return
-        self._uploaded_bytes += sum(map(len, run.live_views(first, stop)))
+        self._uploaded_bytes += run.bytes_before(stop) - run.bytes_before(first)
         run.settle_before(stop)
         self._order.append((run, run.uploaded))
         if len(self._order) > self._sweep_above:
@@ -176,16 +219,16 @@ class TailCache:
             if stop <= head:
                 order.popleft()
                 continue
-            views = run.live_views(head, stop if stop - head <= _EVICT_BATCHES else head + _EVICT_BATCHES)
-            given = sum(map(len, views))
+            index = min(stop, head + _PIECE - ((head + run.shift) & (_PIECE - 1)))
+            given = run.bytes_before(index) - run.removed_bytes
             if given > left:
-                sizes = list(accumulate(map(len, views)))
-                del views[bisect_left(sizes, left) + 1 :]
-                given = sizes[len(views) - 1]
+                sizes = list(accumulate(map(len, run.live_views(head, index))))
+                last = bisect_left(sizes, left)
+                index, given = head + last + 1, sizes[last]
             left -= given
-            self.evicted_batches += len(views)
-            self._remove_before(run, head + len(views))
-            if head + len(views) == stop:
+            self.evicted_batches += index - head
+            self._remove_before(run, index, given)
+            if index == stop:
                 order.popleft()
         given = size_bytes - left
         self.size_bytes -= given
@@ -198,18 +241,18 @@ class TailCache:
 
     def _forget(self, run: _Run, stop: int) -> None:
         """Forget the batches of the run before index `stop`, uploaded or not."""
-        views = run.live_views(run.head, stop)
-        self.size_bytes -= sum(map(len, views))
+        size = run.bytes_before(stop) - run.removed_bytes
         first = run.first_open()
-        self._uploaded_bytes -= sum(map(len, views[: first - run.head]))
+        self.size_bytes -= size
+        self._uploaded_bytes -= (run.bytes_before(first) - run.removed_bytes) if stop > first else size
         if stop > first:
             run.settle_before(stop)
-        self._remove_before(run, stop)
+        self._remove_before(run, stop, size)
 
-    def _remove_before(self, run: _Run, index: int) -> None:
+    def _remove_before(self, run: _Run, index: int, size_bytes: int) -> None:
         if index == len(run.views):
             del self._runs[run.stream_id]
-        run.remove_before(index)
+        run.remove_before(index, size_bytes)
 
     def _sweep_order(self) -> None:
         """Entries of what was trimmed or dropped must not pile up while nothing needs evicting."""
@@ -262,7 +305,7 @@ class TailCache:
                 f"stream {stream_id}: no batch at {start_offset} that ends by {below}; held is {self.held(stream_id)}"
             )
         views = run.live_views(first, stop)
-        if sum(map(len, views)) > max_bytes:
+        if run.bytes_before(stop) - run.bytes_before(first) > max_bytes:
             del views[max(1, bisect_right(list(accumulate(map(len, views))), max_bytes)) :]
             stop = first + len(views)
         bases = run.bases[first:stop]

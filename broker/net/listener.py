@@ -12,6 +12,8 @@ from broker.net.connection import Connection
 from protocol.errors import MalformedRequest
 
 _SWEEP_S = 0.5
+_MEMORY_SWEEPS = 120
+"""A minute: who writes in waves, as scrapes of metrics do, finds the memory of the last one faulted in."""
 _log = logging.getLogger("weir.net")
 
 
@@ -66,6 +68,7 @@ class Listener:
         self.listening = False
         self._server: asyncio.AbstractServer | None = None
         self._sweep: asyncio.TimerHandle | None = None
+        self._sweeps = 0
         self._drained: asyncio.Future[None] | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -132,7 +135,9 @@ class Listener:
                     connection.close_when_answered()
             else:
                 connection.expire_overdue(now)
-        self.arena.release_idle()
+        self._sweeps += 1
+        if not self._sweeps % _MEMORY_SWEEPS:
+            self.arena.release_idle()
         self._schedule_sweep()
 
     # -- shutdown --------------------------------------------------------------------------------------------------

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import cast
 
 from typing_extensions import Buffer
 
 from s3stream.errors import Invalid
 from s3stream.ports import Done
+
+_JOIN_BYTES = 256 << 10
+"""A write of this size is copied buffer by buffer: new memory for all of it costs more than a slice for each."""
 
 
 class MemoryWalDevice:
@@ -38,11 +42,18 @@ class MemoryWalDevice:
     def write(self, number: int, offset: int, buffers: Sequence[Buffer], done: Done) -> None:
         if self._busy:
             raise Invalid("two writes under way on one WAL device")
-        data = b"".join(buffers)
-        if offset + len(data) > self.segment_size_bytes:
-            raise Invalid(f"a write of {len(data)} bytes at {offset} leaves WAL segment {number}")
+        sizes = list(map(len, cast("Sequence[bytes]", buffers)))
+        size = sum(sizes)
+        if offset + size > self.segment_size_bytes:
+            raise Invalid(f"a write of {size} bytes at {offset} leaves WAL segment {number}")
+        segment = memoryview(self._segment(number))  # a bytearray would copy what is assigned to it once more
         self._busy = True
-        self._segment(number)[offset : offset + len(data)] = data
+        if size < _JOIN_BYTES:
+            segment[offset : offset + size] = b"".join(buffers)
+        else:
+            for data, length in zip(buffers, sizes, strict=True):
+                segment[offset : offset + length] = data
+                offset += length
         asyncio.get_running_loop().call_soon(self._written, done)
 
     def _written(self, done: Done) -> None:

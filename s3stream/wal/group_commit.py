@@ -43,6 +43,10 @@ _HOLD_BYTES: Final = 256 * 1024
 _MOST_HOLDS_SKIPPED: Final = 1024
 _PADDING: Final = [bytes(size) for size in range(ALIGNMENT)]
 """In front of a frame header, for the frame before it."""
+# Compiled code finds a Final of its own at once, an imported name by its spelling.
+_crc32c: Final = crc32c
+_pack_part: Final = pack_frame_part
+_pack_crc: Final = pack_crc
 
 
 class WalStats:
@@ -203,7 +207,7 @@ class GroupCommit:
             start = self.position
         lsn = self.next_lsn
         # The header of `frame.py`, whose part that is common to the group was made with it.
-        part = pack_frame_part(
+        part = _pack_part(
             length,
             lsn,
             self._previous_lsn,
@@ -212,9 +216,9 @@ class GroupCommit:
             max_timestamp_ms,
             stream_epoch,
             record_count,
-            crc32c(payload),
+            _crc32c(payload),
         )
-        head = group.common + part + pack_crc(crc32c(part, group.common_crc))
+        head = group.common + part + _pack_crc(_crc32c(part, group.common_crc))
         if self._padding:
             head = _PADDING[self._padding] + head
         self.next_lsn = lsn + 1

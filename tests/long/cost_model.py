@@ -1,15 +1,16 @@
 """`python -m tests.long.cost_model`: the CPU time of a Produce request, beside the least it could cost.
 
-Starts `benchmarks.floor` and Weir and asks them in turn, a fifth of a second each, so that a machine that is shared
-slows all of them: microseconds of CPU for a request, for a further partition in it and for a KiB (medians), and the
-ratio to the floor (median over rounds of the ratio in one round). `--also NAME=PYTHON` adds a Weir that another Python
-has installed, as a compiled one in a venv.
+Starts `benchmarks.floor` and Weir and asks them in turn, some hundredths of a second each, so that a machine that is
+shared slows all of them: microseconds of CPU for a request, for a further partition in it and for a KiB (medians), and
+the ratio to the floor (median over rounds of the ratio in one round). `--also NAME=PYTHON` adds a Weir that another
+Python has installed, as a compiled one in a venv.
 
 Weir's log is in memory, its store keeps nothing (`storeless_broker.py`): what a store costs is no part of a request.
-Uploads, which the floor does not have, are counted apart: what a slice has appended is uploaded after it, before the
-next one begins. That is more than uploads cost in use, where their fixed part is shared by 30 s or 32 MiB of records.
+Uploads, which the floor does not have, are counted apart: what the slices of a case have appended is uploaded after
+them, before the next case begins. That is more than uploads cost in use, where their fixed part is shared by 30 s or
+32 MiB of records.
 
-Servers run on core 0, this program on core 1. Each Weir takes about 1 GB.
+Servers run on core 0, this program on core 1. Each Weir takes about 0.5 GB.
 """
 
 from __future__ import annotations
@@ -30,14 +31,19 @@ from benchmarks.instructions import free_port
 from tests.long.storeless_broker import UPLOAD_AFTER_S, UPLOAD_BYTES
 
 _PARTITIONS = 50
-_CASES = {"small": (1 << 10, 1, 16, 1.0), "many": (1 << 10, _PARTITIONS, 4, 1.0), "large": (1 << 20, 1, 4, 0.5)}
-"""Bytes of a batch, partitions, requests in flight, part of a slice's seconds: not more than one upload holds."""
+_CASES = {
+    "small": (1 << 10, 1, 16, 0.04, 4),
+    "many": (1 << 10, _PARTITIONS, 4, 0.02, 4),
+    "large": (1 << 20, 1, 4, 0.005, 2),
+}
+"""Bytes of a batch, partitions, requests in flight, seconds of a slice, slices in a round: all of them append less than
+one upload holds."""
 _START_S = 30
 _SETTLE_S = 3
 _STEADY_S = 1.5
 """Of each case before the first round: until most memory is used again and not new."""
-_UPLOADED_S = 1.0
-"""From the end of a slice to that of its upload; every server waits for it."""
+_UPLOADED_S = UPLOAD_AFTER_S + 0.6
+"""From the last slice of a case to the end of what it has to upload."""
 _IDLE_SAMPLES = 5
 _SERVER_CORE, _CLIENT_CORE = "0", 1
 _STORELESS = Path(__file__).with_name("storeless_broker.py")
@@ -52,36 +58,51 @@ class Server:
         create_topic(client, "cost-model", _PARTITIONS)
         self._producer = Producer(client, "cost-model", _PARTITIONS)
         self._pid = pid
-        self._idle: list[float] = []
+        self._before_s = 0.0
+        self._idle_s: list[float] = []
+        self._slices: list[Figures] = []
         self.rounds: list[dict[str, float]] = []
         self.uploads: list[dict[str, float]] = []
 
     def warm_up(self) -> None:
-        """Until memory is used again; then see what it costs to do nothing."""
+        """Until memory is used again."""
         for case in _CASES:
             self._run(case, _STEADY_S)
-        self._pause()
-        self._idle = [self._pause() for _ in range(_IDLE_SAMPLES)]
 
-    def measure(self, case: str, seconds: float) -> None:
-        """A slice, and the upload of it. BrokerError if more was appended than is held back from uploads."""
-        figures = self._run(case, seconds)
-        if figures.requests * figures.kib * 1024 >= UPLOAD_BYTES:
-            raise BrokerError(
-                f"{seconds} s of the case {case!r} are more than {UPLOAD_BYTES} bytes: take --seconds less"
-            )
-        self.rounds[-1][case] = figures.cpu_us
-        self.uploads[-1][case] = (self._pause() - median(self._idle)) / figures.requests * 1e6
+    def measure(self, case: str) -> None:
+        """A slice."""
+        self._slices.append(self._run(case, _CASES[case][3]))
 
-    def _pause(self) -> float:
-        """CPU seconds of a pause in which what was appended is uploaded."""
-        before = cpu_seconds(self._pid)
-        time.sleep(_UPLOADED_S)
-        return cpu_seconds(self._pid) - before
+    def pause(self) -> None:
+        """From now on the server does nothing but to upload what the slices have appended."""
+        self._before_s = cpu_seconds(self._pid)
+
+    def paused(self, case: str | None) -> None:
+        """The upload is over: note what the slices of `case` have cost; without one, what it costs to do nothing.
+        BrokerError if more was appended than is held back from uploads."""
+        used_s = cpu_seconds(self._pid) - self._before_s
+        if case is None:
+            self._idle_s.append(used_s)
+            return
+        slices, self._slices = self._slices, []
+        requests = sum(each.requests for each in slices)
+        if requests * slices[0].kib * 1024 >= UPLOAD_BYTES:
+            raise BrokerError(f"{requests} requests of the case {case!r} are more than {UPLOAD_BYTES} bytes")
+        self.rounds[-1][case] = sum(each.cpu_us * each.requests for each in slices) / requests
+        self.uploads[-1][case] = (used_s - median(self._idle_s)) / requests * 1e6
 
     def _run(self, case: str, seconds: float) -> Figures:
-        size, partitions, in_flight, share = _CASES[case]
-        return run(self._producer, size, partitions, in_flight, seconds * share, self._pid)
+        size, partitions, in_flight, _, _ = _CASES[case]
+        return run(self._producer, size, partitions, in_flight, seconds, self._pid)
+
+
+def pause(servers: Sequence[Server], case: str | None = None) -> None:
+    """All of them upload what they have."""
+    for server in servers:
+        server.pause()
+    time.sleep(_UPLOADED_S)
+    for server in servers:
+        server.paused(case)
 
 
 @contextmanager
@@ -133,11 +154,8 @@ def report(servers: dict[str, Server]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.long.cost_model", description=__doc__)
     parser.add_argument("--also", action="append", default=[], metavar="NAME=PYTHON", help="another Weir")
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--seconds", type=float, default=0.2, help="of a case in a round")
+    parser.add_argument("--rounds", type=int, default=24)
     arguments = parser.parse_args()
-    if arguments.seconds >= UPLOAD_AFTER_S:
-        parser.error(f"--seconds is below {UPLOAD_AFTER_S}: what a slice has appended is uploaded after that")
     os.sched_setaffinity(0, {_CLIENT_CORE})
     pythons = {"Weir": sys.executable, **dict(each.split("=", 1) for each in arguments.also)}
     servers: dict[str, Server] = {}
@@ -153,13 +171,17 @@ def main() -> int:
         for server in servers.values():
             server.warm_up()
         order = list(servers.values())
+        time.sleep(_UPLOADED_S)
+        for _ in range(_IDLE_SAMPLES):
+            pause(order)
         for _ in range(arguments.rounds):
             for server in order:
                 server.rounds.append({})
                 server.uploads.append({})
-            for case in _CASES:
-                for server in order:
-                    server.measure(case, arguments.seconds)
+            for case, (*_, slices) in _CASES.items():
+                for server in order * slices:
+                    server.measure(case)
+                pause(order, case)
             order = [*order[1:], order[0]]
         report(servers)
     return 0

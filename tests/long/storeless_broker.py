@@ -15,16 +15,14 @@ from s3stream.meta.sqlite import open_sqlite
 from s3stream.stores.memory import MemoryObjectStore
 from s3stream.wal.device_memory import MemoryWalDevice
 
-UPLOAD_AFTER_S = 0.4
-UPLOAD_BYTES = 128 << 20
-"""An upload starts when so much waits, or so long after the first record that waits."""
+UPLOAD_AFTER_S = 1.0
+UPLOAD_BYTES = 32 << 20
+"""An upload starts when so much waits (the default), or so long after the first record that waits."""
 _SETTINGS = {
     "data.dir": "memory:",
     "http.port": -1,
     "upload.interval.ms": int(UPLOAD_AFTER_S * 1000),
     "upload.size.bytes": UPLOAD_BYTES,
-    "upload.backlog.max.bytes": 4 * UPLOAD_BYTES,
-    "cache.tail.bytes": 4 * UPLOAD_BYTES,
 }
 
 

@@ -249,6 +249,24 @@ async def test_a_payload_above_a_segment_is_refused_before_anything_happens(node
     assert [len(record.payload) for record in records] == [largest, largest]
 
 
+@pytest.mark.parametrize("kind", ["memory", "folder"])
+async def test_a_group_of_any_size_is_written_whole(kind: str, tmp_path: Path) -> None:
+    segment = 1 << 20
+    memory = MemoryWalDevice(segment)
+    for number, sizes in enumerate(([0], [5, 0, 9000], [1000] * 300, [300_000, 1, 300_000]), 1):
+        device = memory if kind == "memory" else FolderWalDevice(tmp_path / "wal", segment)
+        parts = [memoryview(bytes([index % 251 + 1]) * size) for index, size in enumerate(sizes)]
+        await device.create_segment(number)
+        for offset in (0, segment // 2 // 4096 * 4096) if sum(sizes) < segment // 2 else (0,):
+            written = asyncio.get_running_loop().create_future()
+            device.write(number, offset, parts, written.set_result)
+            assert await written is None
+            content = bytes(memoryview(await device.read_segment(number)))
+            assert content[offset : offset + sum(sizes)] == b"".join(parts)
+        if kind == "folder":
+            await device.close()
+
+
 async def test_an_epoch_must_rise(node: Node) -> None:
     await node.start()
     await node.restart()

@@ -276,7 +276,7 @@ class Model(RuleBasedStateMachine):
         self.cache._sweep_above = self.spare_entries
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(tail_cache, "_SPARE_ENTRIES", self.spare_entries)
-        self.patch.setattr(tail_cache, "_EVICT_BATCHES", 3)
+        self.patch.setattr(tail_cache, "_PIECE", 4)
         self.patch.setattr(tail_cache, "_COMPACT_AT", 5)
         self.streams: dict[int, Naive] = {}
         self.commits: list[int] = []
