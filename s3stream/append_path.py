@@ -146,7 +146,8 @@ class AppendPath:
                 return
             settled_bytes += size
             stream.durable_end = end
-            touched[stream] = None
+            if stream.listener is not None or stream.waiters is not None:
+                touched[stream] = None
         self.pending_bytes -= settled_bytes
         self._durable = durable
         acks = self._acks

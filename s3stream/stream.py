@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class StreamListener(Protocol):
-    """Who follows a stream (the broker's log)."""
+    """Who follows a stream: the broker's log, while somebody watches it."""
 
     def on_durable(self, stream: Stream) -> None:
         """`durable_end` moved; called once per flush group, after the `done` callbacks of the group."""

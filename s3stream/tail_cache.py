@@ -27,7 +27,7 @@ from s3stream.errors import Invalid
 
 _COMPACT_AT = 64
 _PIECE: Final = 64
-"""Batches whose bytes are known as a sum, a power of two; eviction takes so many in one step."""
+"""Batches whose bytes are known as a sum, a power of two; eviction takes at most so many in one step."""
 _SPARE_ENTRIES = 1024
 """Dead entries of the order that are not worth a sweep."""
 
@@ -97,6 +97,8 @@ class _Run:
 
     def bytes_before(self, index: int) -> int:
         """Of the run's batches before `index`, which is not below `head`."""
+        if index < self.head:
+            raise Invalid(f"batch {index} was evicted")
         if index == len(self.views):
             return self.bytes
         start = index - ((index + self.shift) & (_PIECE - 1))
@@ -105,6 +107,12 @@ class _Run:
         else:
             known = self.marks[(start + self.shift) // _PIECE - self.first_mark]
         return known + sum(map(len, self.live_views(start, index)))
+
+    def bytes_between(self, first: int, stop: int) -> int:
+        """Of the batches `[first, stop)`. Few are asked: they may share a piece with others that are cold."""
+        if stop - first < _PIECE:
+            return sum(map(len, self.live_views(first, stop)))
+        return self.bytes_before(stop) - self.bytes_before(first)
 
     def live_views(self, first: int, stop: int) -> list[memoryview]:
         """Of many thousands of batches at once: no step of Python for each."""
@@ -189,7 +197,7 @@ class TailCache:
         first, stop = run.first_open(), run.first_ending_after(end_offset)
         if stop <= first:
             return
-        self._uploaded_bytes += run.bytes_before(stop) - run.bytes_before(first)
+        self._uploaded_bytes += run.bytes_between(first, stop)
         run.settle_before(stop)
         self._order.append((run, run.uploaded))
         if len(self._order) > self._sweep_above:
@@ -305,7 +313,7 @@ class TailCache:
                 f"stream {stream_id}: no batch at {start_offset} that ends by {below}; held is {self.held(stream_id)}"
             )
         views = run.live_views(first, stop)
-        if run.bytes_before(stop) - run.bytes_before(first) > max_bytes:
+        if run.bytes_between(first, stop) > max_bytes:
             del views[max(1, bisect_right(list(accumulate(map(len, views))), max_bytes)) :]
             stop = first + len(views)
         bases = run.bases[first:stop]

@@ -52,8 +52,9 @@ def _measured(table: Table) -> str:
     rounds = max((row.rounds for row in table.rows), default=0)
     text = (
         f"Medians of {rounds} round{'s' if rounds != 1 else ''}; in each round every broker ran the same case, one "
-        f"right after the other. Measured {table.measured_at[:10]} with clients on CPUs {where.cpuset_client} "
-        f"and brokers on CPUs {where.cpuset_server or 'unknown'}."
+        f"right after the other. Measured {table.measured_at[:10]} on {where.machine} (a turn of a Python loop: "
+        f"{where.python_loop_ns:.0f} ns) with clients on CPUs {where.cpuset_client} and brokers on CPUs "
+        f"{where.cpuset_server or 'unknown'}."
     )
     again = {row.case: row.measured_at[:10] for row in table.rows if row.measured_at}
     if again:

@@ -12,8 +12,9 @@ from broker.net.connection import Connection
 from protocol.errors import MalformedRequest
 
 _SWEEP_S = 0.5
-_MEMORY_SWEEPS = 120
-"""A minute: who writes in waves, as scrapes of metrics do, finds the memory of the last one faulted in."""
+_MEMORY_SWEEPS = 10
+"""Every five seconds half of the memory goes back that nobody needed in them: who writes in bursts finds that of the
+last one faulted in, and a backlog that is over does not stay for minutes."""
 _log = logging.getLogger("weir.net")
 
 

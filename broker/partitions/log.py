@@ -71,7 +71,6 @@ class PartitionLog:
         self.producers: ProducerState | None = ProducerState() if stream.next_offset == 0 else None
         self.watchers: dict[Watcher, FetchPartition] | None = None
         self.epochs: list[tuple[int, int]] | None = None
-        stream.listener = self
 
     # -- positions -------------------------------------------------------------------------------------------------
 
@@ -190,6 +189,7 @@ class PartitionLog:
         """Tell `watcher` of the next move, in the order in which they came. One partition for each watcher."""
         if self.watchers is None:
             self.watchers = {watcher: partition}
+            self.stream.listener = self
         else:
             self.watchers[watcher] = partition
 
@@ -198,13 +198,13 @@ class PartitionLog:
         if watchers is not None and watchers.get(watcher) is partition:
             del watchers[watcher]
             if not watchers:
-                self.watchers = None
+                self.watchers = self.stream.listener = None
 
     def on_durable(self, stream: Stream) -> None:
         """The high watermark has moved (once per flush group)."""
         watchers = self.watchers
         if watchers is not None:
-            self.watchers = None
+            self.watchers = self.stream.listener = None
             for watcher, partition in watchers.items():
                 watcher.moved(partition)
 

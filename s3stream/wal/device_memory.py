@@ -11,8 +11,8 @@ from typing_extensions import Buffer
 from s3stream.errors import Invalid
 from s3stream.ports import Done
 
-_JOIN_BYTES = 256 << 10
-"""A write of this size is copied buffer by buffer: new memory for all of it costs more than a slice for each."""
+_LARGE_BYTES = 8 << 10
+"""Buffers of this mean size are copied one by one: to join them first costs more than a slice for each."""
 
 
 class MemoryWalDevice:
@@ -47,13 +47,13 @@ class MemoryWalDevice:
         if offset + size > self.segment_size_bytes:
             raise Invalid(f"a write of {size} bytes at {offset} leaves WAL segment {number}")
         segment = memoryview(self._segment(number))  # a bytearray would copy what is assigned to it once more
-        self._busy = True
-        if size < _JOIN_BYTES:
+        if size < _LARGE_BYTES * len(sizes):
             segment[offset : offset + size] = b"".join(buffers)
         else:
             for data, length in zip(buffers, sizes, strict=True):
                 segment[offset : offset + length] = data
                 offset += length
+        self._busy = True
         asyncio.get_running_loop().call_soon(self._written, done)
 
     def _written(self, done: Done) -> None:

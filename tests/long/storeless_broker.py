@@ -15,7 +15,7 @@ from s3stream.meta.sqlite import open_sqlite
 from s3stream.stores.memory import MemoryObjectStore
 from s3stream.wal.device_memory import MemoryWalDevice
 
-UPLOAD_AFTER_S = 1.0
+UPLOAD_AFTER_S = 1.5
 UPLOAD_BYTES = 32 << 20
 """An upload starts when so much waits (the default), or so long after the first record that waits."""
 _SETTINGS = {

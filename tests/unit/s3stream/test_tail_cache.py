@@ -105,6 +105,31 @@ def test_nothing_in_no_object_is_evicted() -> None:
     assert cache.held(1) is None
 
 
+def test_sizes_hold_across_pieces_and_compactions() -> None:
+    sizes = [number * 7 % 50 for number in range(1000)]
+    cache = filled(sizes, max_bytes=1 << 20)
+    gone = 0
+    for uploaded, evicted in ((10, 100), (64, 300), (500, 2000), (501, 1), (900, 9000), (1000, 5000)):
+        cache.mark_uploaded(1, uploaded * 10)
+        assert cache.unuploaded_bytes == sum(sizes[uploaded:])
+        given = cache.evict(evicted)
+        start = 1000 - cache.batches
+        assert given == sum(sizes[gone:start])
+        assert given >= evicted > given - sizes[start - 1] or start == uploaded
+        assert cache.size_bytes == sum(sizes[start:])
+        gone = start
+        cache.append(2, 0, 10, 0, 1, batch(1))
+        cache.drop(2)
+    cut = cache.take_for_upload(1, 9700, 10_000, sum(sizes[970:990]))
+    assert cut.end_offsets[-1] == 9900
+    cache.trim(1, 9800)
+    assert cache.size_bytes == sum(sizes[980:])
+    for number in range(1000, 1300):
+        cache.append(1, number * 10, number * 10 + 10, 0, number, batch(9))
+    cache.mark_uploaded(1, 12_990)
+    assert cache.evict(1 << 20) == sum(sizes[980:]) + 299 * 9
+
+
 def test_empty_batches_go_with_those_behind_them() -> None:
     cache = filled([0, 0, 5, 0, 5])
     cache.mark_uploaded(1, 50)
