@@ -25,9 +25,7 @@ class CountingArena:
         self.releases += 1
 
 
-async def test_memory_goes_back_that_nobody_needed_for_five_seconds_not_what_the_next_burst_needs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_idle_memory_goes_back_every_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     arena = CountingArena()
     listener = Listener(
         arena=arena,
